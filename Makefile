@@ -1,0 +1,194 @@
+# kvfs: one Makefile for everything.  `make help` lists what it does.
+# Output goes to build/<variant>/; variants: plain, asan, tsan, cov (`VARIANT=asan make` or the check-asan target).
+# CC, CFLAGS, LDFLAGS, PREFIX and DESTDIR may be set as everywhere; WERROR=1 makes a warning an error.
+
+VARIANT ?= plain
+BUILD ?= build
+B := $(BUILD)/$(VARIANT)
+PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
+VERSION := $(shell sed -n 's/^.define KVFS_VERSION "\(.*\)"/\1/p' include/kvfs.h)
+
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+ifeq ($(filter plain asan tsan cov,$(VARIANT)),)
+$(error VARIANT=$(VARIANT): there are plain, asan, tsan and cov)
+endif
+HARDEN ?= -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fstack-clash-protection
+CFLAGS_plain := -O2 -g $(HARDEN)
+CFLAGS_asan := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+CFLAGS_tsan := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
+CFLAGS_cov := -O0 -g --coverage
+CFLAGS ?= $(CFLAGS_$(VARIANT))
+LDFLAGS ?= -Wl,-z,relro,-z,now -Wl,--as-needed
+WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes $(if $(WERROR),-Werror)
+# One object serves program, archive and shared library, so everything is -fPIC; interposition inside the library is not wanted.
+KV_CFLAGS := -std=gnu11 -fPIC -fno-semantic-interposition -pthread $(WARN)
+KV_CPPFLAGS := -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -Iinclude
+# `make V=1` shows whole commands.
+quiet = $(if $(V),,@echo "  $(1) $@";)
+# Asked only when a rule needs it: pkg-config may be what `make deps` is about to install.
+PKG_CONFIG ?= pkg-config
+INC_kvfs = $(shell $(PKG_CONFIG) --cflags fuse3 libarchive)
+LIBS_kvfs = $(shell $(PKG_CONFIG) --libs fuse3 libarchive)
+INC_tests/unit := -Ilib
+INC = $(INC_$(patsubst %/,%,$(dir $<))) $(if $(filter tests/%,$<),-Itests/support)
+LIBS := -llmdb -pthread
+
+objects = $(patsubst %.c,$B/obj/%.o,$(1))
+programs = $(patsubst %.c,$B/%,$(1))
+LIB_SRC := $(sort $(wildcard lib/*.c))
+KVFS_SRC := $(sort $(wildcard kvfs/*.c))
+UNIT := $(call programs,$(sort $(wildcard tests/unit/*_test.c)))
+API := $(call programs,$(sort $(wildcard tests/api/*_test.c)))
+# A program each: what the CLI and mount scripts call, and benchmarks.
+HELPERS := $(call programs,$(sort $(wildcard tests/cli/*.c tests/mount/*.c)))
+BENCH := $(call programs,$(sort $(wildcard tests/bench/*.c)))
+SUPPORT_SRC := $(wildcard tests/support/*.c) $(filter-out %_test.c,$(wildcard tests/unit/*.c tests/api/*.c))
+SOURCES := $(sort $(wildcard include/*.h lib/*.[ch] kvfs/*.[ch] tests/*/*.[ch]))
+
+RUN_TESTS := BUILD=$B tests/support/run
+# The targets that build by themselves use all processors unless told otherwise.
+PARALLEL = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
+MAKE_SELF = +@$(MAKE) --no-print-directory $(if $(V),,-s) $(PARALLEL)
+
+.PHONY: all tests run mount-here check check-unit check-api check-cli check-mount check-asan check-tsan check-valgrind cov bench \
+	format format-check lint install uninstall dist clean deps deps-check deps-lint help
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+all: $B/libkvfs.a $B/libkvfs.so $B/kvfs ## build the library and the program (the default)
+
+$B/obj/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(call quiet,CC  )$(CC) $(KV_CPPFLAGS) $(INC) $(CPPFLAGS) $(KV_CFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$B/libkvfs.a: $(call objects,$(LIB_SRC))
+	$(call quiet,AR  )rm -f $@; $(AR) rcs $@ $^
+
+$B/libkvfs.so.0: $(call objects,$(LIB_SRC)) lib/kvfs.map
+	$(call quiet,LINK)$(CC) $(CFLAGS) -shared -Wl,-z,defs -Wl,-soname,libkvfs.so.0 -Wl,--version-script=lib/kvfs.map $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS)
+
+$B/libkvfs.so: $B/libkvfs.so.0
+	@ln -sf libkvfs.so.0 $@
+
+$B/kvfs: $(call objects,$(KVFS_SRC)) $B/libkvfs.a
+	$(call quiet,LINK)$(CC) $(CFLAGS) -pie $(LDFLAGS) -o $@ $^ $(LIBS_kvfs) $(LIBS)
+
+# ---- tests
+
+tests: all $(UNIT) $(API) $(HELPERS)
+
+$B/tests/libsupport.a: $(call objects,$(SUPPORT_SRC))
+	@mkdir -p $(@D)
+	$(call quiet,AR  )rm -f $@; $(AR) rcs $@ $^
+
+# The API tests of the plain variant use the shared library, so that what the symbol map exports is tested too.
+API_LIB := $(if $(filter plain,$(VARIANT)),$B/libkvfs.so,$B/libkvfs.a)
+$(API): $(API_LIB)
+$(UNIT) $(HELPERS) $(BENCH): $B/libkvfs.a
+$(UNIT) $(API) $(HELPERS) $(BENCH): $B/tests/%: $B/obj/tests/%.o $B/tests/libsupport.a
+	@mkdir -p $(@D)
+	$(call quiet,LINK)$(CC) $(CFLAGS) -pie $(LDFLAGS) -Wl,-rpath,'$$ORIGIN/../..' -o $@ $(filter %.o,$^) $(filter %support.a,$^) \
+		$(filter %/libkvfs.a %/libkvfs.so,$^) -lcmocka $(LIBS)
+
+check: deps-check ## install what the tests need, build, and run all of them
+	$(MAKE_SELF) tests
+	@$(RUN_TESTS) unit api cli mount
+check-unit: ## one suite
+	$(MAKE_SELF) $(UNIT)
+	@$(RUN_TESTS) unit
+check-api: ## one suite
+	$(MAKE_SELF) $(API)
+	@$(RUN_TESTS) api
+check-cli check-mount: check-%: all $(HELPERS) ## one suite
+	@$(RUN_TESTS) $*
+check-asan: ## unit, api and CLI tests under AddressSanitizer and UBSan
+	$(MAKE_SELF) VARIANT=asan tests
+	@BUILD=$(BUILD)/asan tests/support/run unit api cli
+check-tsan: ## unit and api tests under ThreadSanitizer
+	$(MAKE_SELF) VARIANT=tsan tests
+	@BUILD=$(BUILD)/tsan tests/support/run unit api
+check-valgrind: deps-lint ## unit and api tests under valgrind
+	$(MAKE_SELF) tests
+	@WRAP="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite" $(RUN_TESTS) unit api
+cov: ## lines covered by the unit, api and CLI tests, file by file
+	$(MAKE_SELF) VARIANT=cov tests
+	@find $(BUILD)/cov -name '*.gcda' -delete; BUILD=$(BUILD)/cov tests/support/run unit api cli
+	@tests/support/coverage $(BUILD)/cov $(LIB_SRC) $(KVFS_SRC)
+bench: ## build and run the benchmarks
+	$(MAKE_SELF) all $(BENCH)
+	@for b in $(BENCH); do echo "== $$b"; KVFS_BIN=$B/kvfs $$b || exit 1; done
+
+# ---- source
+
+format: ## clang-format all sources in place
+	clang-format -i $(SOURCES)
+format-check: ## fail if clang-format would change something
+	clang-format --dry-run -Werror $(SOURCES)
+TIDY := $(patsubst %.c,$B/tidy/%,$(LIB_SRC) $(KVFS_SRC))
+lint: ## layering, cppcheck and clang-tidy, without a single warning
+	tests/lint/layers
+	tests/lint/manual
+	cppcheck -q -j2 --error-exitcode=1 --inline-suppr --suppressions-list=tests/lint/cppcheck.txt --std=c11 \
+		--enable=warning,performance,portability -D_GNU_SOURCE -Iinclude -Ilib lib kvfs tests/support
+	$(MAKE_SELF) $(TIDY)
+$B/tidy/%: %.c .clang-tidy $(wildcard include/*.h lib/*.h kvfs/*.h)
+	@mkdir -p $(@D)
+	$(call quiet,TIDY)clang-tidy --quiet --warnings-as-errors='*' $< -- $(KV_CPPFLAGS) $(INC) -std=gnu11 2>$@.log || { cat $@.log; exit 1; }
+	@touch $@
+
+# ---- installing
+
+install: all ## install program, libraries, headers, kvfs.pc and manual pages (PREFIX, DESTDIR)
+	install -Dm755 $B/kvfs $(DESTDIR)$(PREFIX)/bin/kvfs
+	install -Dm644 -t $(DESTDIR)$(PREFIX)/include include/kvfs.h include/kvfs_ll.h
+	install -Dm644 -t $(DESTDIR)$(LIBDIR) $B/libkvfs.a
+	install -Dm755 -t $(DESTDIR)$(LIBDIR) $B/libkvfs.so.0
+	ln -sf libkvfs.so.0 $(DESTDIR)$(LIBDIR)/libkvfs.so
+	install -d $(DESTDIR)$(LIBDIR)/pkgconfig
+	sed 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VERSION)|' lib/kvfs.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/kvfs.pc
+	for m in $(wildcard kvfs/*.[178]); do install -Dm644 -t $(DESTDIR)$(PREFIX)/share/man/man$${m##*.} $$m || exit 1; done
+	[ -n "$(DESTDIR)" ] || ldconfig || true
+uninstall: ## remove what install put there
+	cd $(DESTDIR)$(PREFIX) && rm -f bin/kvfs include/kvfs.h include/kvfs_ll.h \
+		$(foreach m,$(notdir $(wildcard kvfs/*.[178])),share/man/man$(subst .,,$(suffix $m))/$m)
+	cd $(DESTDIR)$(LIBDIR) && rm -f libkvfs.a libkvfs.so libkvfs.so.0 pkgconfig/kvfs.pc
+dist: ## the committed source as a tarball
+	@mkdir -p $(BUILD)
+	git archive --prefix=kvfs-$(VERSION)/ -o $(BUILD)/kvfs-$(VERSION).tar.gz HEAD
+	@echo $(BUILD)/kvfs-$(VERSION).tar.gz
+clean: ## remove everything built
+	rm -rf $(BUILD)
+
+# ---- what must be installed first (Debian)
+
+NEED := gcc libc6-dev pkg-config libfuse3-dev fuse3 liblmdb-dev libarchive-dev libxxhash-dev
+NEED_CHECK := $(NEED) libcmocka-dev acl attr git procps python3 rsync sqlite3 tar util-linux vim
+NEED_LINT := $(NEED_CHECK) clang-format clang-tidy cppcheck valgrind
+deps: ## install what building needs
+	@.ci/packages $(NEED)
+deps-check: ## install what the tests need
+	@.ci/packages $(NEED_CHECK)
+deps-lint: ## install what lint, format and valgrind need
+	@.ci/packages $(NEED_LINT)
+
+# ---- the two-minute start
+
+MNT ?= $(HOME)/kv
+STORE ?=
+# Under sudo only the packages are root's business: the build, the store and the mount belong to the user who called sudo.
+run: deps ## install what is missing, build, mount the store (STORE=) at MNT=~/kv, and say what to try
+	+@user=$${SUDO_USER:-root}; make="$(MAKE) --no-print-directory"; \
+	if [ "$$(id -u)" != 0 ] || [ "$$user" = root ]; then exec $$make mount-here; fi; \
+	as="runuser -u $$user -- env -u SUDO_USER HOME=$$(getent passwd "$$user" | cut -d: -f6) USER=$$user LOGNAME=$$user"; \
+	$$as sh -c 'test -w . && { test ! -e $(BUILD) || test -w $B; }' || $$make $(PARALLEL) all || exit 1; \
+	$$as $$make mount-here
+mount-here:
+	$(MAKE_SELF) all
+	@.ci/mount-here $B/kvfs '$(MNT)' '$(STORE)'
+help: ## this list
+	@awk -F ' *## ' '/^[a-z][a-z -]*:.*##/ { sub(/:.*/, "", $$1); printf "make %-24s %s\n", $$1, $$2 }' Makefile
+
+-include $(shell find $B/obj -name '*.d' 2>/dev/null)

@@ -1,0 +1,349 @@
+/* kvfs: a local, daemon-free, shared key-value store that is also a file system.
+ *
+ * This is the stable interface.  A store is a directory with an LMDB environment in it; any number of processes and
+ * threads read and write it at the same time through this library, the `kvfs` command and mounts.
+ *
+ * Conventions, which hold for every call unless its own text says otherwise:
+ *  - Return: 0 or a negative errno; counts and lengths come as ssize_t.  On failure no output argument is touched.
+ *  - Keys: NUL-terminated paths, components of 1..255 bytes joined by '/', at most 4,095 bytes in all, no "." or "..".
+ *    A leading '/' means nothing.  An illegal key is refused with -EINVAL or -ENAMETOOLONG; kvfs_key_fault() says why.
+ *  - Threads: a `struct kvfs_store` may be used by any number of threads at once.  A transaction, a cursor and a stream belong to
+ *    one thread at a time.
+ *  - Fork: in a child, every handle that the parent opened is dead; each call on it answers -EBADFD and touches nothing.
+ *    Open the store again in the child.  The closing calls are safe there and free memory only.
+ *  - Durability: a writing call returns when its change is durable by the level the store was opened with.
+ *  - Common errors, not repeated below: -EINVAL illegal key or argument, -ENAMETOOLONG key or component too long, -ENOMEM,
+ *    -EIO the disk failed, -ENOSPC the disk is full (nothing was changed), -EROFS opened read-only, -EUCLEAN a record is
+ *    damaged (kvfs_damage() says which), -EBADFD the handle was inherited by fork.
+ */
+#ifndef KVFS_H
+#define KVFS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <time.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define KVFS_VERSION "0.1.0"
+
+#define KVFS_KEY_MAX 4095 /* bytes of a whole key, without the terminating NUL */
+#define KVFS_NAME_MAX 255 /* bytes of one component */
+#define KVFS_XATTR_SIZE_MAX 65536 /* bytes of one extended attribute's value (as Linux) */
+#define KVFS_TXN_OPS_MAX 100000 /* operations that one write transaction may hold */
+#define KVFS_TXN_BYTES_MAX (64 << 20) /* bytes of values that one write transaction may hold */
+
+#if defined(__GNUC__)
+#define KVFS_MUST_CHECK __attribute__((warn_unused_result))
+#else
+#define KVFS_MUST_CHECK
+#endif
+
+/* What went wrong, in words fit for one line on a terminal.  Filled only by calls that take it, and only when they fail. */
+struct kvfs_error {
+	int code; /* negative errno, as returned */
+	char text[512];
+};
+
+/* The version of the library that is linked: KVFS_VERSION of its build. */
+const char *kvfs_version(void);
+
+/* The rule of the key syntax that `key` breaks, as a phrase ("a component is longer than 255 bytes"), or NULL for a legal key.
+ * The empty key names the root directory: legal to list and stat, never a value. */
+const char *kvfs_key_fault(const char *key);
+
+/* ---- store ------------------------------------------------------------------------------------------------------ */
+
+struct kvfs_store;
+
+enum kvfs_durability {
+	KVFS_DURABILITY_DEFAULT = 0, /* full */
+	KVFS_FULL, /* on stable storage when the call returns */
+	KVFS_NONE, /* visible to every process; a power cut may destroy the store */
+};
+
+enum {
+	KVFS_RDONLY = 1 << 0, /* refuse every change with -EROFS */
+	KVFS_CREATE = 1 << 1, /* make the store when the path is absent or an empty directory */
+	KVFS_EXCL = 1 << 2, /* with KVFS_CREATE: refuse a store that exists with -EEXIST */
+};
+
+/* Options of kvfs_open().  Zero-initialise, then set `size` to sizeof(struct kvfs_options); a zero field means its default. */
+struct kvfs_options {
+	size_t size;
+	unsigned flags; /* KVFS_RDONLY, KVFS_CREATE, KVFS_EXCL */
+	mode_t mode; /* creation: permission of the store's directory; its files get the same without x.  0700 */
+	gid_t group; /* creation: group of directory and files when `set_group`; the directory is then setgid */
+	bool set_group;
+	enum kvfs_durability durability; /* KVFS_FULL */
+	uint64_t map_size; /* bytes of address space to map; 16 TiB, halved until it fits */
+	size_t buffer_size; /* bytes of memory for unpublished data, over all sessions of the process.  64 MiB */
+	const char *purpose; /* what this door is, shown by `kvfs info`: "library" */
+};
+
+/* Opens the store at `path`.  Within one process every open of the same store shares one environment (and the options of
+ * the first open; a second open with KVFS_RDONLY stays read-only itself).  The time it takes does not depend on the store's size.
+ *   -ENOENT no store there (and no KVFS_CREATE) · -EEXIST with KVFS_EXCL · -ENOTDIR, -EACCES, -EROFS
+ *   -EMEDIUMTYPE not a store, or one of another format, page size or byte order · -EUCLEAN damaged
+ *   -EXDEV another pid namespace or a network file system: share a mount instead · -EUSERS too many doors
+ * `err` may be NULL. */
+KVFS_MUST_CHECK int kvfs_open(const char *path, const struct kvfs_options *opt, struct kvfs_store **ret, struct kvfs_error *err);
+
+/* Closes; takes NULL.  All transactions, cursors and streams of this handle must have ended. */
+void kvfs_close(struct kvfs_store *store);
+
+/* Makes everything that was published before the call durable, at whatever level it was published. */
+KVFS_MUST_CHECK int kvfs_sync(struct kvfs_store *store);
+
+/* The damaged record that the last -EUCLEAN of this store handle was about ("chunk 3 of value 17: checksum"). */
+void kvfs_damage(struct kvfs_store *store, struct kvfs_error *ret);
+
+struct kvfs_info {
+	char path[4096]; /* absolute */
+	char uuid[37];
+	uint32_t format; /* version of the store format */
+	uint32_t page_size, chunk_size, inline_max; /* bytes */
+	uint64_t sequence; /* of the newest commit; grows by at least one each */
+	uint64_t values, directories, others; /* keys by kind; others: symbolic links and special files */
+	uint64_t value_bytes; /* sum of the sizes of all values, holes included */
+	uint64_t file_bytes; /* length of data.mdb */
+	uint64_t used_bytes; /* pages that hold something; file_bytes less the free ones */
+	uint64_t free_bytes; /* pages inside data.mdb that the next commits use */
+	uint64_t disk_free_bytes; /* what the file system beneath still has */
+	uint64_t garbage_bytes; /* data of replaced or deleted values, not yet freed; an estimate */
+	uint64_t held_values; /* old values kept because a descriptor is open on them */
+	int64_t last_sync_ns; /* CLOCK_REALTIME of the last commit known to be on stable storage, ns; 0 unknown */
+	pid_t snapshot_pid; /* process with the oldest store-wide snapshot; 0 none */
+	uint64_t snapshot_age_ms;
+	unsigned doors; /* live processes that have the store open, this one included */
+	unsigned readers, readers_max; /* LMDB reader slots in use, and there */
+};
+int kvfs_info(struct kvfs_store *store, struct kvfs_info *ret);
+
+/* A live process that has the store open. */
+struct kvfs_door {
+	pid_t pid;
+	uint64_t id;
+	char purpose[16]; /* "library", "command", "mount" */
+	char mountpoint[256]; /* of a mount, absolute; else "" */
+	int64_t since_ns; /* CLOCK_REALTIME */
+};
+/* Fills up to `n` entries and returns how many doors there are (may be more than n), or a negative errno. */
+ssize_t kvfs_doors(struct kvfs_store *store, struct kvfs_door *ret, size_t n);
+
+/* ---- what a key has ------------------------------------------------------------------------------------------------ */
+
+struct kvfs_stat {
+	uint64_t ino; /* number for life, never used again */
+	uint64_t
+		version; /* of the value: sequence of the commit that published it; changes with every publication, never repeats */
+	uint32_t epoch; /* counts the publications of this inode; for the mount */
+	uint32_t mode; /* type and permission, as in stat(2) */
+	uint32_t uid, gid;
+	uint32_t nlink;
+	uint32_t rdev;
+	uint64_t size; /* bytes of the value; of a symbolic link, of its target; of a directory, number of entries */
+	uint64_t allocated; /* bytes stored: less than size for a sparse value */
+	struct timespec atime, mtime, ctime, btime;
+};
+
+/* Single-key calls.  Each is one transaction: readers see it whole or not at all.  A value's symbolic links are not followed:
+ * -ELOOP for get and put on one. */
+
+/* Reads a value.  *ret_data is malloc'd, has a NUL after its last byte (not counted), and is the caller's to free().
+ *   -ENOENT no such key · -EISDIR a directory · -EINVAL a special file · -EFBIG larger than memory can hold: use a stream */
+KVFS_MUST_CHECK int kvfs_get(struct kvfs_store *store, const char *key, void **ret_data, size_t *ret_len);
+
+/* Reads up to `cap` bytes of a value from `offset` into `buf`; returns the number of bytes read, 0 at or past the end. */
+KVFS_MUST_CHECK ssize_t kvfs_get_into(struct kvfs_store *store, const char *key, void *buf, size_t cap, uint64_t offset);
+
+enum {
+	KVFS_IF_ABSENT = 1 << 0, /* -EEXIST when the key is there */
+	KVFS_IF_VERSION = 1 << 1, /* -ECANCELED when the key is absent or its version is another */
+};
+struct kvfs_put_options {
+	size_t size; /* sizeof(struct kvfs_put_options) */
+	unsigned flags;
+	uint64_t version; /* for KVFS_IF_VERSION */
+	mode_t mode; /* permission of a new key; 0644.  A key that exists keeps its own */
+	struct timespec mtime; /* if not zero; else the time of publication */
+};
+/* Writes a whole value and makes the directories it needs.  `opt` may be NULL.  `ret_version` may be NULL.
+ *   -EISDIR the key is a directory · -ENOTDIR a part of its path is a value · -EEXIST, -ECANCELED by `flags` */
+KVFS_MUST_CHECK int kvfs_put(struct kvfs_store *store, const char *key, const void *data, size_t len,
+	const struct kvfs_put_options *opt, uint64_t *ret_version);
+
+/* Deletes a value, link or special file, or an empty directory, and the implicit directories it leaves empty.
+ *   -ENOENT · -ENOTEMPTY a directory with keys in it */
+KVFS_MUST_CHECK int kvfs_del(struct kvfs_store *store, const char *key);
+
+/* Deletes a key and everything under it; the root loses its keys and stays.  Up to 1,000 keys are one transaction; a
+ * larger tree goes from the leaves up in several, each whole.  `ret_count` (may be NULL): keys removed, directories included. */
+KVFS_MUST_CHECK int kvfs_del_tree(struct kvfs_store *store, const char *key, uint64_t *ret_count);
+
+/* 1, 0, or a negative errno.  An illegal key is not there: 0. */
+KVFS_MUST_CHECK int kvfs_exists(struct kvfs_store *store, const char *key);
+
+KVFS_MUST_CHECK int kvfs_stat(struct kvfs_store *store, const char *key, struct kvfs_stat *ret);
+
+/* Adds `delta` to the decimal integer that the value is (absent: 0), in one transaction, and keeps a final newline if there is one.
+ *   -EDOM the value is not a decimal integer of 64 bits · -ERANGE the sum would not be */
+KVFS_MUST_CHECK int kvfs_incr(struct kvfs_store *store, const char *key, int64_t delta, int64_t *ret);
+
+/* Adds bytes at the end of a value (made when absent), in one transaction whose cost does not depend on the value's size. */
+KVFS_MUST_CHECK int kvfs_append(struct kvfs_store *store, const char *key, const void *data, size_t len);
+
+enum {
+	KVFS_RENAME_NOREPLACE = 1 << 0, /* -EEXIST when `dst` is there */
+	KVFS_RENAME_EXCHANGE = 1 << 1, /* swap the two */
+};
+/* Renames a value or a whole directory, as rename(2) does, and makes the directories that `dst` needs.
+ *   -ENOENT · -EISDIR, -ENOTDIR one is a directory and the other not · -ENOTEMPTY · -EINVAL a directory into itself */
+KVFS_MUST_CHECK int kvfs_rename(struct kvfs_store *store, const char *src, const char *dst, unsigned flags);
+
+/* Makes a directory that stays when it is empty, and those above it as needed.  -EEXIST */
+KVFS_MUST_CHECK int kvfs_mkdir(struct kvfs_store *store, const char *key, mode_t mode);
+/* A second name for a value. -EPERM for directories, -EMLINK past 2^31 links. */
+KVFS_MUST_CHECK int kvfs_link(struct kvfs_store *store, const char *key, const char *new_key);
+/* Makes a symbolic link; `target` is 1..4095 bytes and never interpreted. -EEXIST */
+KVFS_MUST_CHECK int kvfs_symlink(struct kvfs_store *store, const char *target, const char *key);
+/* Makes a FIFO, socket, device node or an empty value by the type in `mode`. -EEXIST */
+KVFS_MUST_CHECK int kvfs_mknod(struct kvfs_store *store, const char *key, mode_t mode, dev_t rdev);
+/* Copies the link's target, NUL-terminated, into buf[cap]; returns its length. -EINVAL not a link, -ERANGE buf too small */
+KVFS_MUST_CHECK ssize_t kvfs_readlink(struct kvfs_store *store, const char *key, char *buf, size_t cap);
+
+enum {
+	KVFS_SET_MODE = 1 << 0,
+	KVFS_SET_UID = 1 << 1,
+	KVFS_SET_GID = 1 << 2,
+	KVFS_SET_ATIME = 1 << 3,
+	KVFS_SET_MTIME = 1 << 4,
+};
+struct kvfs_setattr {
+	unsigned valid; /* KVFS_SET_* */
+	uint32_t mode; /* permission bits only */
+	uint32_t uid, gid;
+	struct timespec atime, mtime;
+};
+KVFS_MUST_CHECK int kvfs_setattr(struct kvfs_store *store, const char *key, const struct kvfs_setattr *attr);
+
+enum { KVFS_XATTR_CREATE = 1, KVFS_XATTR_REPLACE = 2 }; /* as in setxattr(2) */
+/* Extended attributes: as the system calls of these names on a key.  -ENODATA no such attribute, -EEXIST, -ERANGE buffer too small,
+ * -E2BIG value too long, -ENOSPC more than 1 MiB of attributes on one key.  cap 0 asks for the length needed. */
+KVFS_MUST_CHECK int kvfs_setxattr(
+	struct kvfs_store *store, const char *key, const char *name, const void *value, size_t size, int flags);
+KVFS_MUST_CHECK ssize_t kvfs_getxattr(struct kvfs_store *store, const char *key, const char *name, void *buf, size_t cap);
+KVFS_MUST_CHECK ssize_t kvfs_listxattr(struct kvfs_store *store, const char *key, char *buf, size_t cap);
+KVFS_MUST_CHECK int kvfs_removexattr(struct kvfs_store *store, const char *key, const char *name);
+
+/* ---- listing ----------------------------------------------------------------------------------------------------- */
+
+/* A cursor lists one directory in byte order of names, or a tree depth first in that order: a directory comes before its
+ * keys (in reverse: after them), so two lists of the same store merge by kvfs_key_compare().  It holds one batch of names
+ * in memory and, outside a transaction, no snapshot: keys that change while it moves are listed or not, others exactly once. */
+struct kvfs_cursor;
+
+enum {
+	KVFS_LIST_RECURSIVE = 1 << 0, /* the whole tree under the directory */
+	KVFS_LIST_REVERSE = 1 << 1,
+	KVFS_LIST_STAT = 1 << 2, /* fill kvfs_entry.st whole, not only ino and type */
+	KVFS_LIST_NO_DIRS = 1 << 3, /* leave out directories themselves */
+};
+struct kvfs_list_options {
+	size_t size; /* sizeof(struct kvfs_list_options) */
+	unsigned flags;
+	const char *prefix; /* whole keys that begin with these bytes ("a/b" finds a/b, a/bc and, if recursive, a/b/x) */
+	const char *from; /* first key to list, in the order above (inclusive; a lower bound in reverse too) */
+	const char *until; /* the list ends before this key (exclusive) */
+};
+struct kvfs_entry {
+	const char *key; /* whole key without leading '/', valid until the next call on the cursor */
+	const char *name; /* its last component, inside `key` */
+	struct kvfs_stat st; /* ino and the type bits of mode always; the rest with KVFS_LIST_STAT */
+};
+
+/* Lists `dir` ("" is the root).  `opt` may be NULL.  -ENOENT, -ENOTDIR.  Its strings are copied. */
+KVFS_MUST_CHECK int kvfs_list(
+	struct kvfs_store *store, const char *dir, const struct kvfs_list_options *opt, struct kvfs_cursor **ret);
+/* 1 and an entry, 0 at the end, or a negative errno. */
+KVFS_MUST_CHECK int kvfs_cursor_next(struct kvfs_cursor *cur, struct kvfs_entry *ret);
+void kvfs_cursor_close(struct kvfs_cursor *cur);
+/* Compares two legal keys in list order: component by component, by bytes. <0, 0, >0 */
+int kvfs_key_compare(const char *a, const char *b);
+
+/* ---- transactions --------------------------------------------------------------------------------------------------- */
+
+/* A transaction reads one state of the whole store.  With KVFS_TXN_WRITE it also collects changes, and sees them itself;
+ * commit locks, checks that nothing it has read was changed by others meanwhile, applies everything at once, and
+ * unlocks.  No lock is held before, so it may live as long as it likes; while it lives, no space that others free is
+ * reused (`kvfs info` names the oldest). */
+struct kvfs_txn;
+enum { KVFS_TXN_WRITE = 1 << 0 };
+
+/* -EUSERS too many snapshots at once. */
+KVFS_MUST_CHECK int kvfs_txn_begin(struct kvfs_store *store, unsigned flags, struct kvfs_txn **ret);
+/* Ends the transaction in every case; *txn is NULL afterwards.
+ *   -ECANCELED something that was read has changed (nothing is applied: begin again) · the error of the operation that
+ *   cannot be applied (nothing is applied).  A read-only transaction just ends. */
+KVFS_MUST_CHECK int kvfs_txn_commit(struct kvfs_txn **txn);
+void kvfs_txn_abort(struct kvfs_txn *txn);
+
+/* As the calls of the same name without _txn, within the transaction.  -E2BIG past KVFS_TXN_OPS_MAX or KVFS_TXN_BYTES_MAX. */
+KVFS_MUST_CHECK int kvfs_txn_get(struct kvfs_txn *txn, const char *key, void **ret_data, size_t *ret_len);
+KVFS_MUST_CHECK int kvfs_txn_exists(struct kvfs_txn *txn, const char *key);
+/* The committed state: a key that this transaction wrote has the size and mtime it will get, and version 0. */
+KVFS_MUST_CHECK int kvfs_txn_stat(struct kvfs_txn *txn, const char *key, struct kvfs_stat *ret);
+KVFS_MUST_CHECK int kvfs_txn_put(
+	struct kvfs_txn *txn, const char *key, const void *data, size_t len, const struct kvfs_put_options *opt);
+KVFS_MUST_CHECK int kvfs_txn_del(struct kvfs_txn *txn, const char *key);
+KVFS_MUST_CHECK int kvfs_txn_incr(struct kvfs_txn *txn, const char *key, int64_t delta, int64_t *ret);
+/* Values only (-EISDIR a directory): the new key gets the value as this transaction sees it, and the inode's attributes. */
+KVFS_MUST_CHECK int kvfs_txn_rename(struct kvfs_txn *txn, const char *src, const char *dst, unsigned flags);
+/* Lists the snapshot: not what this transaction itself has changed. */
+KVFS_MUST_CHECK int kvfs_txn_list(
+	struct kvfs_txn *txn, const char *dir, const struct kvfs_list_options *opt, struct kvfs_cursor **ret);
+
+/* ---- streams ------------------------------------------------------------------------------------------------------- */
+
+/* An open value of any size.  Opened for reading, it keeps the value that stood at the open (and only that: nothing else is kept from
+ * being freed).  Opened for writing, it is a private session: it sees its own writes, nobody else does, and all of it is
+ * published in one transaction. */
+struct kvfs_stream;
+
+enum {
+	KVFS_STREAM_READ = 1 << 0,
+	KVFS_STREAM_WRITE = 1 << 1,
+	KVFS_STREAM_CREATE = 1 << 2, /* make the key, and its directories, when published */
+	KVFS_STREAM_EXCL = 1 << 3, /* with CREATE: -EEXIST when it is there (now, or at publication) */
+	KVFS_STREAM_TRUNCATE =
+		1 << 4, /* replace the whole value; else the parts written replace those of the value as it is then */
+};
+/* -ENOENT · -EISDIR · -ENFILE too many old values held open. */
+KVFS_MUST_CHECK int kvfs_stream_open(
+	struct kvfs_store *store, const char *key, unsigned flags, mode_t mode, struct kvfs_stream **ret);
+/* Opens for reading as the transaction sees it; must be closed before the transaction ends. */
+KVFS_MUST_CHECK int kvfs_txn_stream_open(struct kvfs_txn *txn, const char *key, struct kvfs_stream **ret);
+/* Reads up to len bytes at byte `offset`; fewer only at the end. */
+KVFS_MUST_CHECK ssize_t kvfs_stream_read(struct kvfs_stream *st, void *buf, size_t len, uint64_t offset);
+/* Writes len bytes at byte `offset` (past the end: a hole between).  All or an error. -EFBIG past 128 TiB. */
+KVFS_MUST_CHECK ssize_t kvfs_stream_write(struct kvfs_stream *st, const void *buf, size_t len, uint64_t offset);
+KVFS_MUST_CHECK int kvfs_stream_truncate(struct kvfs_stream *st, uint64_t size);
+/* Bytes the stream sees. */
+uint64_t kvfs_stream_size(struct kvfs_stream *st);
+/* The next data (hole) at or after offset, as lseek(SEEK_DATA, SEEK_HOLE); -ENXIO past the end. */
+int64_t kvfs_stream_seek(struct kvfs_stream *st, uint64_t offset, bool hole);
+/* Publishes what was written so far and goes on; durable by the store's level. */
+KVFS_MUST_CHECK int kvfs_stream_publish(struct kvfs_stream *st);
+/* Publishes and closes; the stream is gone in every case.  An error means that the old value stands. */
+KVFS_MUST_CHECK int kvfs_stream_close(struct kvfs_stream *st);
+/* Closes without publishing; takes NULL. */
+void kvfs_stream_abort(struct kvfs_stream *st);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,129 @@
+/* kvfs, the inode-level interface that the mount is written on.  UNSTABLE: it follows the mount's needs.
+ *
+ * Everything here names inodes by number (1 is the root) and entries by (directory inode, name); no path is parsed.
+ * The conventions of kvfs.h hold.  Every call may be made from any thread; values and sessions are internally locked.
+ * Each changing call is one transaction. A missing inode is -ESTALE where an inode number was passed, -ENOENT where a name was. */
+#ifndef KVFS_LL_H
+#define KVFS_LL_H
+
+#include <kvfs.h>
+#include <sys/statvfs.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define KVFS_ROOT_INO 1
+#define KVFS_INO_BITS 44 /* inode numbers are below 2^44, so that (inode, epoch) fits in a kernel node id */
+
+struct kvfs_cred {
+	uint32_t uid, gid; /* owner of what is made; a setgid directory overrides gid, as everywhere */
+};
+
+/* ---- names ------------------------------------------------------------------------------------------------------ */
+
+KVFS_MUST_CHECK int kvfs_ll_lookup(struct kvfs_store *store, uint64_t parent, const char *name, struct kvfs_stat *ret);
+/* The directory that holds `dir`; the root's is the root. */
+KVFS_MUST_CHECK int kvfs_ll_parent(struct kvfs_store *store, uint64_t dir, uint64_t *ret);
+KVFS_MUST_CHECK int kvfs_ll_mkdir(
+	struct kvfs_store *store, uint64_t parent, const char *name, uint32_t mode, struct kvfs_cred cred, struct kvfs_stat *ret);
+KVFS_MUST_CHECK int kvfs_ll_mknod(struct kvfs_store *store, uint64_t parent, const char *name, uint32_t mode, uint32_t rdev,
+	struct kvfs_cred cred, struct kvfs_stat *ret);
+KVFS_MUST_CHECK int kvfs_ll_symlink(struct kvfs_store *store, const char *target, uint64_t parent, const char *name,
+	struct kvfs_cred cred, struct kvfs_stat *ret);
+KVFS_MUST_CHECK int kvfs_ll_link(struct kvfs_store *store, uint64_t ino, uint64_t parent, const char *name, struct kvfs_stat *ret);
+/* *ret (may be NULL): the inode the name led to, with the links it has left. */
+KVFS_MUST_CHECK int kvfs_ll_unlink(struct kvfs_store *store, uint64_t parent, const char *name, struct kvfs_stat *ret);
+KVFS_MUST_CHECK int kvfs_ll_rmdir(struct kvfs_store *store, uint64_t parent, const char *name);
+/* flags: KVFS_RENAME_*.  *ret_replaced (may be NULL): the inode that `name2` led to, with the links left; ino 0 when none. */
+KVFS_MUST_CHECK int kvfs_ll_rename(struct kvfs_store *store, uint64_t parent, const char *name, uint64_t parent2, const char *name2,
+	unsigned flags, struct kvfs_stat *ret_replaced);
+KVFS_MUST_CHECK ssize_t kvfs_ll_readlink(struct kvfs_store *store, uint64_t ino, char *buf, size_t cap);
+
+/* Calls fn for the entries of `dir` after the name `after` (NULL: from the start), in byte order, until fn returns non-zero or
+ * the directory ends.  fn runs inside a read transaction: it must be quick and must not call the store.  st is whole when
+ * `want_stat`, else ino and type only; "." and ".." are the caller's business. */
+typedef int kvfs_ll_fill_fn(void *arg, const char *name, const struct kvfs_stat *st);
+KVFS_MUST_CHECK int kvfs_ll_readdir(
+	struct kvfs_store *store, uint64_t dir, const char *after, bool want_stat, kvfs_ll_fill_fn *fn, void *arg);
+
+/* ---- attributes --------------------------------------------------------------------------------------------------- */
+
+KVFS_MUST_CHECK int kvfs_ll_getattr(struct kvfs_store *store, uint64_t ino, struct kvfs_stat *ret);
+KVFS_MUST_CHECK int kvfs_ll_setattr(struct kvfs_store *store, uint64_t ino, const struct kvfs_setattr *attr, struct kvfs_stat *ret);
+KVFS_MUST_CHECK int kvfs_ll_setxattr(
+	struct kvfs_store *store, uint64_t ino, const char *name, const void *value, size_t size, int flags);
+KVFS_MUST_CHECK ssize_t kvfs_ll_getxattr(struct kvfs_store *store, uint64_t ino, const char *name, void *buf, size_t cap);
+KVFS_MUST_CHECK ssize_t kvfs_ll_listxattr(struct kvfs_store *store, uint64_t ino, char *buf, size_t cap);
+KVFS_MUST_CHECK int kvfs_ll_removexattr(struct kvfs_store *store, uint64_t ino, const char *name);
+KVFS_MUST_CHECK int kvfs_ll_statfs(struct kvfs_store *store, struct statvfs *ret);
+/* Tells other doors (`kvfs info`, the command's "did you mean") that this process serves the store at `mountpoint`. */
+KVFS_MUST_CHECK int kvfs_ll_set_mountpoint(struct kvfs_store *store, const char *mountpoint);
+
+/* ---- values: one published version, held ------------------------------------------------------------------------------ */
+
+struct kvfs_value;
+
+/* Opens the version that stands now; it stays readable, whatever is published, until closed.  *ret_stat (may be NULL): its attributes at that moment.
+ * -EISDIR, -EINVAL not a regular file, -ENFILE too many values held. */
+KVFS_MUST_CHECK int kvfs_value_open(struct kvfs_store *store, uint64_t ino, struct kvfs_value **ret, struct kvfs_stat *ret_stat);
+KVFS_MUST_CHECK ssize_t kvfs_value_read(struct kvfs_value *v, void *buf, size_t len, uint64_t offset);
+int64_t kvfs_value_seek(struct kvfs_value *v, uint64_t offset, bool hole);
+void kvfs_value_close(struct kvfs_value *v);
+
+/* ---- sessions: private writes --------------------------------------------------------------------------------------- */
+
+/* A write session on an inode, or on a name that has none yet.  What it writes is seen by reads through it and by nobody
+ * else until kvfs_session_publish().  Memory is bounded: buffers beyond the store's limit go to hidden chunks in the store. */
+struct kvfs_session;
+
+/* On an existing value.  `truncate`: it replaces the value (last published wins, whole); else its changed parts are replayed on the
+ * value as it is at publication. */
+KVFS_MUST_CHECK int kvfs_session_open(struct kvfs_store *store, uint64_t ino, bool truncate, struct kvfs_session **ret);
+/* For a new key: nothing is in the store before publication.  `mode` permission bits.  If the name has come to exist by
+ * then, its value is replaced, or, with `excl`, publication fails with -EEXIST.
+ * -EEXIST with excl and the name there now · -ENOENT the directory is gone. */
+KVFS_MUST_CHECK int kvfs_session_create(struct kvfs_store *store, uint64_t parent, const char *name, uint32_t mode,
+	struct kvfs_cred cred, bool excl, struct kvfs_session **ret);
+
+KVFS_MUST_CHECK ssize_t kvfs_session_read(struct kvfs_session *s, void *buf, size_t len, uint64_t offset);
+KVFS_MUST_CHECK ssize_t kvfs_session_write(struct kvfs_session *s, const void *buf, size_t len, uint64_t offset);
+KVFS_MUST_CHECK int kvfs_session_truncate(struct kvfs_session *s, uint64_t size);
+/* The session becomes one that replaces the value, now empty (open(2) with O_TRUNC on a session that was joined). */
+KVFS_MUST_CHECK int kvfs_session_clear(struct kvfs_session *s);
+/* As fallocate(2): mode 0 or FALLOC_FL_KEEP_SIZE, PUNCH_HOLE (with KEEP_SIZE), ZERO_RANGE; -EOPNOTSUPP for others. */
+KVFS_MUST_CHECK int kvfs_session_fallocate(struct kvfs_session *s, int mode, uint64_t offset, uint64_t len);
+int64_t kvfs_session_seek(struct kvfs_session *s, uint64_t offset, bool hole);
+/* Attributes as the writer sees them: its size, its times if it set them. */
+KVFS_MUST_CHECK int kvfs_session_stat(struct kvfs_session *s, struct kvfs_stat *ret);
+/* Times are the session's until publication.  Mode and owner: of an existing inode at once, of a new key at publication. */
+KVFS_MUST_CHECK int kvfs_session_setattr(struct kvfs_session *s, const struct kvfs_setattr *attr);
+/* On an existing inode these are the kvfs_ll_ calls; for a new key they are kept until publication. */
+KVFS_MUST_CHECK int kvfs_session_setxattr(struct kvfs_session *s, const char *name, const void *value, size_t size, int flags);
+KVFS_MUST_CHECK ssize_t kvfs_session_getxattr(struct kvfs_session *s, const char *name, void *buf, size_t cap);
+KVFS_MUST_CHECK ssize_t kvfs_session_listxattr(struct kvfs_session *s, char *buf, size_t cap);
+KVFS_MUST_CHECK int kvfs_session_removexattr(struct kvfs_session *s, const char *name);
+/* The inode number that the session has or will have; stable from the start. */
+uint64_t kvfs_session_ino(struct kvfs_session *s);
+/* True from creation until the first publication of a new key. */
+bool kvfs_session_is_new(struct kvfs_session *s);
+/* True when there is something to publish: written, truncated, times set, or a new key. */
+bool kvfs_session_is_dirty(struct kvfs_session *s);
+/* A new key is renamed before it is published. -EINVAL when it is published already. */
+KVFS_MUST_CHECK int kvfs_session_rename(struct kvfs_session *s, uint64_t parent, const char *name);
+/* The key was unlinked or replaced: publish does nothing from now on; reads and writes go on as on an unlinked file. */
+void kvfs_session_orphan(struct kvfs_session *s);
+/* Publishes everything so far in one transaction and goes on from there; 0 when there is nothing to publish or the
+ * inode is gone.  On error the old value stands and the session keeps its data: it may be tried again.
+ * -ENOSPC, -EIO, -ENOENT its directory is gone, -EISDIR its name is a directory now, -EEXIST by excl. */
+KVFS_MUST_CHECK int kvfs_session_publish(struct kvfs_session *s);
+/* Adds at the end of the published value, whole, in one transaction, past whatever others added; the session then sees that value.
+ * A new key is published by it.  Session must have no unpublished writes (-EBUSY). */
+KVFS_MUST_CHECK ssize_t kvfs_session_append(struct kvfs_session *s, const void *buf, size_t len);
+/* Drops whatever is not published. */
+void kvfs_session_close(struct kvfs_session *s);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

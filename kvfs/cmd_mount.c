@@ -1,0 +1,213 @@
+/* kvfs mount: shows a store as files.
+ *
+ * An environment of LMDB and threads do not survive a fork, so the process forks before it opens anything.  The child opens, mounts and
+ * serves; the parent waits for its word, asks the mount one question, and returns to the shell only when that is answered.  What
+ * goes wrong before is told by the child, on the stderr that both have. */
+#include "cli.h"
+#include "mount.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* ---- options ---- */
+
+/* What the kernel and fusermount3 understand. */
+static const char *const for_kernel[] = {"ro", "rw", "suid", "nosuid", "dev", "nodev", "exec", "noexec", "sync", "async", "dirsync",
+	"atime", "noatime", "diratime", "nodiratime", "allow_other", "allow_root", "auto_unmount", NULL};
+/* What mount(8), fstab and systemd say to each other; and what is so in any case. */
+static const char *const ignored[] = {"defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail", "_netdev",
+	"relatime", "norelatime", "strictatime", "nostrictatime", "lazytime", "nolazytime", "default_permissions", "subtype=kvfs",
+	NULL};
+
+static bool is_one_of(const char *word, const char *const *list)
+{
+	for (; *list; list++)
+		if (strcmp(word, *list) == 0)
+			return true;
+	return false;
+}
+
+struct request {
+	struct kv_mount_options mount;
+	char *kernel; /* the options for it so far */
+	bool read_only, make;
+};
+
+static bool append(char **list, const char *word)
+{
+	char *longer = NULL;
+
+	if (asprintf(&longer, "%s%s%s", *list ? *list : "", *list ? "," : "", word) < 0)
+		return false;
+	free(*list);
+	*list = longer;
+	return true;
+}
+
+static int take_option(struct cli *cli, struct request *q, const char *word)
+{
+	if (strcmp(word, "durability=full") == 0) {
+		cli->options.durability = KVFS_FULL;
+	} else if (strcmp(word, "durability=none") == 0) {
+		cli->options.durability = KVFS_NONE;
+	} else if (strncmp(word, "durability=", strlen("durability=")) == 0) {
+		return cli_usage(cli, "there is no durability %s: full or none", cli_quote(strchr(word, '=') + 1));
+	} else if (is_one_of(word, for_kernel)) {
+		if (strcmp(word, "ro") == 0 || strcmp(word, "rw") == 0)
+			q->read_only = word[1] == 'o';
+		if (!append(&q->kernel, word))
+			return cli_failf(cli, NULL, "%s", strerror(ENOMEM));
+	} else if (!is_one_of(word, ignored) && strncmp(word, "x-", 2) != 0 && strncmp(word, "comment=", 8) != 0 && *word) {
+		return cli_usage(cli, "unknown mount option %s", cli_quote(word));
+	}
+	return CLI_DONE;
+}
+
+static int take_options(struct cli *cli, struct request *q, char *list)
+{
+	int status = CLI_DONE;
+	char *rest = NULL;
+
+	for (char *word = strtok_r(list, ",", &rest); word && status == CLI_DONE; word = strtok_r(NULL, ",", &rest))
+		status = take_option(cli, q, word);
+	return status;
+}
+
+/* ---- the mount point ---- */
+
+/* Its absolute name into path[PATH_MAX]. */
+static int find_mountpoint(struct cli *cli, const char *arg, char *path)
+{
+	struct stat st;
+
+	if (!realpath(arg, path) || stat(path, &st) < 0) {
+		if (errno == ENOTCONN)
+			return cli_failf(cli, arg, "the mount there has lost its process; clear it with `kvfs umount`");
+		return cli_failf(cli, arg, "%s", strerror(errno));
+	}
+	if (!S_ISDIR(st.st_mode))
+		return cli_failf(cli, arg, "not a directory");
+	if (kv_mounted_at(path, NULL))
+		return cli_failf(cli, arg, "a store is mounted there already");
+	return CLI_DONE;
+}
+
+/* ---- the two processes ---- */
+
+static int serve(struct cli *cli, struct request *q)
+{
+	unsigned flags = CLI_MAKE_DEFAULT | (q->make ? CLI_MAKE : 0);
+	char why[1024];
+
+	cli->options.purpose = "mount";
+	if (q->read_only)
+		flags = CLI_READ;
+	if (cli_open(cli, flags) < 0)
+		return CLI_TROUBLE;
+	q->mount.source = cli->store_path;
+	q->mount.kernel = q->kernel ? q->kernel : "";
+	if (kv_mount_run(cli->store, &q->mount, why, sizeof(why)) < 0)
+		return cli_failf(cli, q->mount.mountpoint, "%s", why);
+	return CLI_DONE;
+}
+
+/* Nobody listens to a daemon, and it holds no terminal, pipe or directory of the shell that started it. */
+static void let_go(void)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	for (int fd = 0; null >= 0 && fd <= 2; fd++)
+		dup2(null, fd);
+	if (null > 2)
+		close(null);
+}
+
+static int serve_detached(struct cli *cli, struct request *q, int ready[2])
+{
+	int status;
+
+	close(ready[0]);
+	q->mount.ready_fd = ready[1];
+	setsid();
+	if (chdir("/") < 0)
+		return cli_failf(cli, "/", "%s", strerror(errno));
+	status = serve(cli, q);
+	return status;
+}
+
+/* 0 when the mount answers; the child has said what else happened, or died. */
+static int wait_ready(struct cli *cli, const struct request *q, pid_t child, int ready)
+{
+	struct statvfs st;
+	int status;
+	char byte;
+	ssize_t n;
+
+	do
+		n = read(ready, &byte, 1);
+	while (n < 0 && errno == EINTR);
+	if (n == 1) {
+		if (statvfs(q->mount.mountpoint, &st) == 0)
+			return CLI_DONE;
+		return cli_failf(cli, q->mount.mountpoint, "mounted, but does not answer: %s", strerror(errno));
+	}
+	if (waitpid(child, &status, 0) == child && WIFSIGNALED(status))
+		return cli_failf(cli, q->mount.mountpoint, "its process died of signal %d", WTERMSIG(status));
+	return CLI_TROUBLE;
+}
+
+static int run(struct cli *cli, struct request *q)
+{
+	int ready[2];
+	pid_t child;
+
+	q->mount.ready_fd = -1;
+	if (q->mount.foreground)
+		return serve(cli, q);
+	if (pipe2(ready, O_CLOEXEC) < 0)
+		return cli_failf(cli, NULL, "%s", strerror(errno));
+	fflush(NULL);
+	child = fork();
+	if (child < 0)
+		return cli_failf(cli, NULL, "%s", strerror(errno));
+	if (child == 0)
+		return serve_detached(cli, q, ready);
+	close(ready[1]);
+	return wait_ready(cli, q, child, ready[0]);
+}
+
+int cmd_mount(struct cli *cli, int argc, char **argv)
+{
+	static const struct option longs[] = {{"create", no_argument, NULL, 'c'}, {0}};
+	struct request q = {0};
+	char mountpoint[PATH_MAX];
+	int c, status = CLI_DONE;
+
+	while (status == CLI_DONE && (c = cli_option(cli, argc, argv, "fdo:", longs)) != -1) {
+		if (c == 'o')
+			status = take_options(cli, &q, optarg);
+		else if (c == 'c')
+			q.make = true;
+		else
+			q.mount.foreground = true;
+		q.mount.debug |= c == 'd';
+	}
+	if (status == CLI_DONE) {
+		cli_operands(cli, argc, 1, 2);
+		if (cli_choose_store(cli, optind + 1 < argc ? argv[optind] : NULL) < 0)
+			status = CLI_TROUBLE;
+	}
+	if (status == CLI_DONE)
+		status = find_mountpoint(cli, argv[argc - 1], mountpoint);
+	q.mount.mountpoint = mountpoint;
+	if (status == CLI_DONE)
+		status = run(cli, &q);
+	free(q.kernel);
+	return status;
+}

@@ -1,0 +1,22 @@
+/* Import, the store's side: entries of any libarchive source become keys, small values many to a transaction. */
+#ifndef KVFS_IMPORT_H
+#define KVFS_IMPORT_H
+
+#include "cli.h"
+
+#include <archive.h>
+#include <archive_entry.h>
+
+struct import;
+
+/* Keys go under `dir` ("" the root).  `once`: no name comes twice (a tree), so that order among keys does not matter.  Messages go through
+ * the progress bar.  0 or a negative errno. */
+int import_begin(struct cli *cli, const char *dir, bool once, struct cli_progress *progress, struct import **ret);
+/* Takes one entry, its data read from `in`.  What cannot be taken is said and remembered; CLI_TROUBLE when going on is useless. */
+int import_entry(struct import *im, struct archive *in, struct archive_entry *entry);
+/* Says what went wrong with `path` of the source, and remembers that something did. */
+__attribute__((format(printf, 3, 4))) void import_complain(struct import *im, const char *path, const char *fmt, ...);
+/* Stores what is pending, sets the attributes of directories, and frees `im`.  Exit status: CLI_TROUBLE if anything failed. */
+int import_end(struct import *im);
+
+#endif

@@ -1,0 +1,150 @@
+/* The program: picks the store and the command, runs it, and sees to it that what was printed was written. */
+#include "cli.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+const struct command cli_commands[] = {
+	{"put", cmd_put, "put [--if-absent | --if-version V] [--create] KEY [VALUE]", "store a value",
+		"  VALUE is stored as it is, \"-\" too; without VALUE it is read from standard input, and published when that "
+		"ends.\n"
+		"  --if-absent      only if the key does not exist\n"
+		"  --if-version V   only if the value is still the version V that `kvfs stat` showed; the input is\n"
+		"                   limited to 64 MiB then\n"
+		"  --create         make the store if it does not exist\n"},
+	{"get", cmd_get, "get KEY", "print a value",
+		"  The bytes as they are; on a terminal a final newline is added when there is none.\n"},
+	{"exists", cmd_exists, "exists KEY", "tell by the exit status whether a key exists",
+		"  0 it does, 1 it does not, 2 trouble.  Prints nothing.\n"},
+	{"incr", cmd_incr, "incr KEY [N]", "add N (1) to a number and print it",
+		"  N may be negative.  A key that does not exist counts as 0.\n"},
+	{"edit", cmd_edit, "edit KEY", "change a value in an editor",
+		"  Uses $VISUAL, $EDITOR or vi.  Published only if nobody else changed the value meanwhile; else what was\n"
+		"  written stays in a file that is named.\n"},
+	{"del", cmd_del, "del [-rf] KEY...", "delete keys",
+		"  -r, --recursive   directories, with all that is in them\n"
+		"  -f, --force       a key that does not exist is no error\n"},
+	{"rm", cmd_del, "rm [-rf] KEY...", "the same as del",
+		"  -r, --recursive   directories, with all that is in them\n"
+		"  -f, --force       a key that does not exist is no error\n"},
+	{"ls", cmd_ls, "ls [-lRr0adnhpF1] [--no-dirs] [--json] [KEY]", "list a directory",
+		"  One name a line, in byte order.  On a terminal odd names are quoted as a shell reads them.\n"
+		"  -l               mode, links, owner, group, size, time of publication, name\n"
+		"  -h, -n           with -l: sizes like 1.5M; numeric owners\n"
+		"  -R, --recursive  the whole tree, depth first: a whole key a line\n"
+		"  -r, --reverse    backwards\n"
+		"  -d, --directory  the directory itself\n"
+		"  -0, --null       end each name with a NUL byte, quote nothing\n"
+		"  -p, -F           mark directories by a final / (-F: also links by @, FIFOs |, sockets =)\n"
+		"  --no-dirs        leave out directories\n"
+		"  --json           one JSON object a line\n"
+		"  -a, -1           as in ls(1), for the habit: nothing is ever hidden, and names never stand in columns\n"},
+	{"stat", cmd_stat, "stat [--json] KEY", "show what is known about a key", "  --json   one JSON object\n"},
+	{"mv", cmd_mv, "mv [-nT] SRC DST", "rename a key or a directory",
+		"  If DST is a directory, SRC moves into it.\n"
+		"  -n, --no-clobber           an existing DST is an error\n"
+		"  -T, --no-target-directory  never into DST\n"},
+	{"apply", cmd_apply, "apply", "make many changes in one transaction",
+		"  Reads lines from standard input; all of them take effect at once, or none:\n"
+		"    put KEY VALUE            del KEY              check KEY VERSION\n"
+		"    incr KEY N               mv SRC DST           check KEY absent\n"
+		"  Blanks separate words.  A word in double quotes may hold any bytes, by the escapes\n"
+		"  \\\\ \\\" \\n \\t \\r and \\xHH.  Empty lines and lines that begin with # mean nothing.\n"
+		"  `check` comes before the changes of its key.  The whole fails, with exit status 2, when a check does, or\n"
+		"  when somebody else changed one of the keys meanwhile.\n"},
+	{"info", cmd_info, "info [--json]", "show sizes, mounts and state of the store", "  --json   one JSON object\n"},
+	{"import", cmd_import, "import [--create] [--durability LEVEL] SOURCE [DIR]",
+		"copy a directory tree or a tar stream into the store",
+		"  The content of the directory SOURCE, or of the archive on standard input if SOURCE is \"-\", goes into DIR.\n"
+		"  --create             make the store if it does not exist\n"
+		"  --durability LEVEL   full; none: much faster, a power cut meanwhile may destroy the whole store\n"},
+	{"export", cmd_export, "export [DIR] TARGET", "copy the store into a directory or a tar stream",
+		"  TARGET is a directory, made if absent, or \"-\" for a tar archive on standard output.\n"},
+	{"init", cmd_init, "init [--shared[=group|MODE]] [STORE]", "make a store",
+		"  --shared[=group]   readable and writable by the group of the directory it is in, or that you are in\n"
+		"  --shared=MODE      octal permission of the store, as 0770 or 0750\n"},
+	{"mount", cmd_mount, "mount [STORE] MOUNTPOINT [-f] [-d] [--create] [-o OPTIONS]", "show the store as files",
+		"  -f           stay in the foreground\n"
+		"  -d           foreground, with libfuse's debug output\n"
+		"  -o OPTIONS   see kvfs(1)\n"
+		"  --create     make the store if it does not exist\n"},
+	{"umount", cmd_umount, "umount MOUNTPOINT", "end a mount", ""},
+	{"help", cmd_help, "help [COMMAND]", "explain", ""},
+	{0},
+};
+
+const struct command *cli_command_find(const char *name)
+{
+	for (const struct command *c = cli_commands; c->name; c++)
+		if (strcmp(c->name, name) == 0)
+			return c;
+	return NULL;
+}
+
+/* Options that stand before the command. */
+static void global_options(struct cli *cli, int argc, char **argv)
+{
+	static const struct option longs[] = {{"store", required_argument, NULL, 's'}, {"version", no_argument, NULL, 'V'},
+		{"help", no_argument, NULL, 'h'}, {0}};
+	int c;
+
+	while ((c = getopt_long(argc, argv, "+:s:Vh", longs, NULL)) != -1) {
+		switch (c) {
+		case 's':
+			cli->store_arg = optarg;
+			break;
+		case 'V':
+			printf("kvfs %s\n", kvfs_version());
+			exit(cli_finish(cli, CLI_DONE));
+		case 'h':
+			cli_help(NULL);
+			exit(cli_finish(cli, CLI_DONE));
+		case ':':
+			exit(cli_usage(cli, "option '%s' needs an argument", argv[optind - 1]));
+		default:
+			exit(cli_usage(cli, "unknown option '%s'", argv[optind - 1]));
+		}
+	}
+}
+
+/* A standard stream that the caller closed would else become the store's file, and be written to.  Opened the wrong way round, so that using
+ * it is still the error it would have been. */
+static void occupy_standard_streams(void)
+{
+	int fd;
+
+	while ((fd = open("/dev/null", O_RDONLY)) >= 0 && fd <= STDERR_FILENO)
+		if (fd == STDIN_FILENO) {
+			close(fd);
+			if (open("/dev/null", O_WRONLY) < 0)
+				exit(CLI_TROUBLE);
+		}
+	if (fd >= 0)
+		close(fd);
+}
+
+int main(int argc, char **argv)
+{
+	struct cli cli = {.options = {.size = sizeof(struct kvfs_options), .purpose = "command"}};
+	int status;
+
+	occupy_standard_streams();
+	signal(SIGXFSZ, SIG_IGN); /* so that a file size limit is an error that can be told */
+	global_options(&cli, argc, argv);
+	if (optind == argc)
+		return cli_usage(&cli, "no command given");
+	cli.command = cli_command_find(argv[optind]);
+	if (!cli.command)
+		return cli_usage(&cli, "unknown command %s", cli_quote(argv[optind]));
+
+	argc -= optind;
+	argv += optind;
+	optind = 0; /* glibc: begin anew, with all its state */
+	status = cli.command->run(&cli, argc, argv);
+	kvfs_close(cli.store);
+	free(cli.store_path);
+	return cli_finish(&cli, status);
+}

@@ -1,0 +1,102 @@
+/* The mount: what its files share.
+ *
+ *   kernel -> mount_lookup (names), mount_dir (listings), mount_file (bytes), mount_attr, mount_xattr
+ *          -> node (which version or session is meant), writer (when a session is published) -> kvfs_ll.h
+ *
+ * Operations hold no state of their own and no lock across a call; the store has no logic of the kernel's, the mount none of the
+ * store's.  Nothing the kernel is told may be cached by it, apart from pages of a version: every door is coherent at once. */
+#ifndef KVFS_MOUNT_H
+#define KVFS_MOUNT_H
+
+#define FUSE_USE_VERSION 312
+#include <fuse_lowlevel.h>
+
+#include "node.h"
+
+#define KV_ENTRY_TIMEOUT_S 0.0
+#define KV_ATTR_TIMEOUT_S 0.0
+
+struct kv_mount_options {
+	const char *source; /* the store, as mount(8) shows it */
+	const char *mountpoint; /* absolute */
+	const char *kernel; /* options for the kernel and fusermount3, comma-separated; may be empty */
+	bool foreground, debug;
+	int ready_fd; /* gets one byte when the mount answers; -1 none */
+};
+
+struct kv_mount {
+	struct kvfs_store *store;
+	struct kv_nodes *nodes;
+	struct fuse_session *se;
+	const struct kv_mount_options *options;
+};
+
+/* Mounts and serves until the mount ends.  0, or a negative errno and, in why[cap], the reason that nothing was mounted. */
+int kv_mount_run(struct kvfs_store *store, const struct kv_mount_options *options, char *why, size_t cap);
+/* Says what nobody else can be told: on stderr in the foreground, else in the system's log. */
+__attribute__((format(printf, 2, 3))) void kv_mount_log(const struct kv_mount *m, const char *fmt, ...);
+
+/* Whether `path` is where a mount of FUSE type "kvfs" stands, dead or alive; its device in *ret_dev (may be NULL). */
+bool kv_mounted_at(const char *path, unsigned *ret_minor);
+
+static inline struct kv_mount *kv_mount_of(fuse_req_t req)
+{
+	return fuse_req_userdata(req);
+}
+
+static inline pid_t kv_tid_of(fuse_req_t req)
+{
+	return fuse_req_ctx(req)->pid;
+}
+
+static inline struct kvfs_cred kv_cred_of(fuse_req_t req)
+{
+	return (struct kvfs_cred){.uid = fuse_req_ctx(req)->uid, .gid = fuse_req_ctx(req)->gid};
+}
+
+/* Answers with 0 or a negative errno. */
+void kv_reply(fuse_req_t req, int error);
+/* Answers with an entry, or with the error if it is one. */
+void kv_reply_face(fuse_req_t req, int error, const struct kv_face *face);
+void kv_fill_entry(const struct kv_face *face, struct fuse_entry_param *ret);
+void kv_fill_stat(const struct kvfs_stat *st, struct stat *ret);
+
+/* mount_lookup.c */
+void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
+void op_forget(fuse_req_t req, fuse_ino_t id, uint64_t nlookup);
+void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets);
+void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);
+void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev);
+void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name);
+void op_link(fuse_req_t req, fuse_ino_t id, fuse_ino_t parent, const char *name);
+void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);
+void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name);
+void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t parent2, const char *name2, unsigned flags);
+void op_readlink(fuse_req_t req, fuse_ino_t id);
+/* mount_dir.c */
+void op_opendir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi);
+void op_readdir(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *fi);
+void op_readdirplus(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *fi);
+void op_releasedir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi);
+void op_fsyncdir(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_info *fi);
+/* mount_file.c */
+void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi);
+void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi);
+void op_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *fi);
+void op_write(fuse_req_t req, fuse_ino_t id, const char *buf, size_t size, off_t offset, struct fuse_file_info *fi);
+void op_flush(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi);
+void op_fsync(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_info *fi);
+void op_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi);
+void op_lseek(fuse_req_t req, fuse_ino_t id, off_t offset, int whence, struct fuse_file_info *fi);
+void op_fallocate(fuse_req_t req, fuse_ino_t id, int mode, off_t offset, off_t length, struct fuse_file_info *fi);
+/* mount_attr.c */
+void op_getattr(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi);
+void op_setattr(fuse_req_t req, fuse_ino_t id, struct stat *attr, int valid, struct fuse_file_info *fi);
+void op_statfs(fuse_req_t req, fuse_ino_t id);
+/* mount_xattr.c */
+void op_setxattr(fuse_req_t req, fuse_ino_t id, const char *name, const char *value, size_t size, int flags);
+void op_getxattr(fuse_req_t req, fuse_ino_t id, const char *name, size_t size);
+void op_listxattr(fuse_req_t req, fuse_ino_t id, size_t size);
+void op_removexattr(fuse_req_t req, fuse_ino_t id, const char *name);
+
+#endif

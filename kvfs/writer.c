@@ -1,0 +1,334 @@
+/* The life of a write session between its opening and its publication: see writer.h. */
+#include "writer.h"
+#include "process.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { GONE = -1 }; /* the opener has closed all its descriptors, or exits */
+
+static void set_opener_gone(struct kv_nodes *nodes, struct kv_node *n)
+{
+	kv_nodes_lock(nodes);
+	n->opener = GONE;
+	kv_nodes_unlock(nodes);
+}
+
+static void note_written(struct kv_nodes *nodes, struct kv_node *n)
+{
+	kv_nodes_lock(nodes);
+	n->wrote = true;
+	kv_nodes_unlock(nodes);
+}
+
+static bool is_dropped(struct kv_nodes *nodes, const struct kv_node *n)
+{
+	bool dropped;
+
+	kv_nodes_lock(nodes);
+	dropped = n->dropped;
+	kv_nodes_unlock(nodes);
+	return dropped;
+}
+
+/* A key that has been published has no pending name.  With n->lock held. */
+static void settle(struct kv_nodes *nodes, struct kv_node *n)
+{
+	if (n->name && !kvfs_session_is_new(n->session))
+		kv_node_settle(nodes, n, kvfs_session_ino(n->session));
+}
+
+/* With n->lock held. */
+static void drop(struct kv_nodes *nodes, struct kv_node *n)
+{
+	kvfs_session_orphan(n->session);
+	kv_nodes_lock(nodes);
+	n->dropped = true;
+	kv_nodes_unlock(nodes);
+	kv_node_settle(nodes, n, kvfs_session_ino(n->session));
+}
+
+static void drop_locking(struct kv_nodes *nodes, struct kv_node *n)
+{
+	pthread_mutex_lock(&n->lock);
+	drop(nodes, n);
+	pthread_mutex_unlock(&n->lock);
+}
+
+/* With n->lock held. */
+static int publish(struct kv_nodes *nodes, struct kv_node *n)
+{
+	ssize_t r;
+
+	if (n->dropped)
+		return 0;
+	if (n->name && n->appends && !n->wrote)
+		/* `: >> new` makes the key, but must not empty what others appended to it meanwhile. */
+		r = kvfs_session_append(n->session, "", 0);
+	else
+		r = kvfs_session_publish(n->session);
+	settle(nodes, n);
+	return r < 0 ? (int)r : 0;
+}
+
+int kv_writer_publish(struct kv_nodes *nodes, struct kv_node *n)
+{
+	int r;
+
+	pthread_mutex_lock(&n->lock);
+	r = publish(nodes, n);
+	pthread_mutex_unlock(&n->lock);
+	return r;
+}
+
+/* ---- writing ---- */
+
+/* Whoever is not root takes the set-id bits away by writing; the kernel sees to that for cached writes only. */
+static int take_privileges(struct kv_nodes *nodes, struct kv_node *n, uint32_t uid)
+{
+	struct kvfs_setattr attr = {.valid = KVFS_SET_MODE};
+	struct kvfs_stat st;
+	bool privileged;
+	int r;
+
+	kv_nodes_lock(nodes);
+	privileged = n->privileged;
+	kv_nodes_unlock(nodes);
+	if (!privileged || uid == 0)
+		return 0;
+	r = kvfs_session_stat(n->session, &st);
+	if (r < 0)
+		return r;
+	attr.mode = st.mode & 07777 & ~S_ISUID;
+	if (st.mode & S_IXGRP)
+		attr.mode &= ~(uint32_t)S_ISGID;
+	r = kvfs_session_setattr(n->session, &attr);
+	if (r == 0) {
+		kv_nodes_lock(nodes);
+		n->privileged = false;
+		kv_nodes_unlock(nodes);
+	}
+	return r;
+}
+
+/* One append, published by itself; -EBUSY when the session has other changes to publish and must keep it to itself. */
+static ssize_t append(struct kv_nodes *nodes, struct kv_node *n, const void *buf, size_t len)
+{
+	ssize_t r;
+
+	pthread_mutex_lock(&n->lock);
+	r = n->dropped ? -EBUSY : kvfs_session_append(n->session, buf, len);
+	settle(nodes, n);
+	pthread_mutex_unlock(&n->lock);
+	return r;
+}
+
+ssize_t kv_writer_write(struct kv_nodes *nodes, struct kv_handle *h, uint32_t uid, const void *buf, size_t len, uint64_t offset)
+{
+	struct kv_node *n = h->node;
+	struct kvfs_stat st;
+	ssize_t r = take_privileges(nodes, n, uid);
+
+	if (r < 0)
+		return r;
+	if (h->append) {
+		r = append(nodes, n, buf, len);
+		if (r != -EBUSY)
+			return r;
+		r = kvfs_session_stat(n->session, &st);
+		if (r < 0)
+			return r;
+		offset = st.size;
+	}
+	r = kvfs_session_write(n->session, buf, len, offset);
+	if (r > 0)
+		note_written(nodes, n);
+	return r;
+}
+
+int kv_writer_truncate(struct kv_nodes *nodes, struct kv_node *n, uint64_t size)
+{
+	bool once;
+	int r = kvfs_session_truncate(n->session, size);
+
+	if (r < 0)
+		return r;
+	kv_nodes_lock(nodes);
+	n->wrote = true;
+	once = n->handles == 0;
+	kv_nodes_unlock(nodes);
+	return once ? kv_writer_publish(nodes, n) : 0;
+}
+
+int kv_writer_fallocate(struct kv_nodes *nodes, struct kv_handle *h, int mode, uint64_t offset, uint64_t len)
+{
+	int r = h->write ? kvfs_session_fallocate(h->node->session, mode, offset, len) : -EBADF;
+
+	if (r == 0)
+		note_written(nodes, h->node);
+	return r;
+}
+
+/* ---- closing ---- */
+
+enum turn { KEEP, PUBLISH, PUBLISH_WRITTEN, DROP };
+
+/* What the close of a descriptor by `tid` means. */
+static enum turn turn_at_close(struct kv_nodes *nodes, struct kv_node *n, pid_t tid)
+{
+	uint64_t id, generation;
+	bool any = false;
+	pid_t opener;
+	int holds;
+
+	kv_nodes_lock(nodes);
+	opener = n->opener;
+	id = n->kernel_id;
+	generation = n->kernel_generation;
+	kv_nodes_unlock(nodes);
+	if (opener == 0)
+		return PUBLISH_WRITTEN; /* nobody can be asked */
+	if (!kv_process_has(opener, tid))
+		return KEEP;
+	holds = kv_process_holds(tid, id, (uint32_t)generation, &any);
+	if (holds > 0)
+		return KEEP;
+	/* A process that still has descriptors is not exiting, which saves a look. */
+	switch (any ? KV_FATE_ALIVE : kv_process_fate(tid)) {
+	case KV_FATE_KILLED:
+		return DROP;
+	case KV_FATE_EXITS:
+		return PUBLISH;
+	default:
+		/* Not allowed to look: a shell closes its copy before the command has written anything. */
+		return holds < 0 ? PUBLISH_WRITTEN : PUBLISH;
+	}
+}
+
+int kv_writer_flush(struct kv_nodes *nodes, struct kv_handle *h, pid_t tid)
+{
+	struct kv_node *n = h->node;
+	enum turn turn;
+	int r = 0;
+
+	if (!h->write || is_dropped(nodes, n) || !kvfs_session_is_dirty(n->session))
+		return 0;
+	turn = turn_at_close(nodes, n, tid);
+	pthread_mutex_lock(&n->lock);
+	if (turn == PUBLISH_WRITTEN)
+		turn = n->wrote ? PUBLISH : KEEP;
+	else if (turn != KEEP)
+		set_opener_gone(nodes, n);
+	if (turn == PUBLISH)
+		r = publish(nodes, n);
+	/* What close() has reported as failed must not succeed later, at the release. */
+	if (turn == DROP || r < 0)
+		drop(nodes, n);
+	pthread_mutex_unlock(&n->lock);
+	return r;
+}
+
+void kv_writer_abandon(struct kv_nodes *nodes, struct kv_handle *h)
+{
+	if (h->write) {
+		kv_nodes_lock(nodes);
+		h->node->handles--;
+		kv_nodes_unlock(nodes);
+	}
+	kv_node_put(nodes, h->node);
+}
+
+int kv_writer_release(struct kv_nodes *nodes, struct kv_handle *h)
+{
+	struct kv_node *n = h->node;
+	bool last = false;
+	int r = 0;
+
+	if (h->write) {
+		kv_nodes_lock(nodes);
+		last = n->handles == 1;
+		kv_nodes_unlock(nodes);
+	}
+	if (last)
+		r = kv_writer_publish(nodes, n);
+	kv_writer_abandon(nodes, h);
+	return r;
+}
+
+/* ---- names ---- */
+
+bool kv_writer_unlink(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const char *name)
+{
+	bool found = false;
+	struct kv_node *n;
+
+	while ((n = kv_node_pending(nodes, tid, parent, name))) {
+		found = true;
+		drop_locking(nodes, n);
+		kv_node_put(nodes, n);
+	}
+	return found;
+}
+
+bool kv_writer_rename(
+	struct kv_nodes *nodes, pid_t tid, uint64_t parent, const char *name, uint64_t parent2, const char *name2, int *ret_error)
+{
+	bool found = false;
+	struct kv_node *n;
+
+	*ret_error = 0;
+	while (*ret_error == 0 && (n = kv_node_pending(nodes, tid, parent, name))) {
+		pthread_mutex_lock(&n->lock);
+		if (n->name) { /* else it was published a moment ago */
+			if (!found)
+				(void)kv_writer_unlink(nodes, tid, parent2, name2); /* what it replaces, to its own eyes */
+			found = true;
+			*ret_error = kvfs_session_rename(n->session, parent2, name2);
+			if (*ret_error == 0)
+				*ret_error = kv_node_set_name(nodes, n, parent2, name2);
+		}
+		pthread_mutex_unlock(&n->lock);
+		kv_node_put(nodes, n);
+	}
+	return found;
+}
+
+int kv_writer_publish_name(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const char *name)
+{
+	struct kv_node *n;
+	int r = 0;
+
+	while (r == 0 && (n = kv_node_pending(nodes, tid, parent, name))) {
+		r = kv_writer_publish(nodes, n);
+		kv_node_put(nodes, n);
+	}
+	return r;
+}
+
+void kv_writer_gone(struct kv_nodes *nodes, uint64_t ino)
+{
+	struct kv_node *n;
+
+	while ((n = kv_node_session_on(nodes, ino))) {
+		drop_locking(nodes, n);
+		kv_node_put(nodes, n);
+	}
+}
+
+size_t kv_writer_end(struct kv_nodes *nodes, bool closed)
+{
+	size_t lost = 0;
+	struct kv_node *n;
+
+	kv_intents_end(nodes);
+	while ((n = kv_nodes_any(nodes))) {
+		bool dirty = n->session && !n->dropped && kvfs_session_is_dirty(n->session);
+
+		if (dirty && (!closed || kv_writer_publish(nodes, n) < 0))
+			lost++;
+		n->refs = 1;
+		kv_node_put(nodes, n);
+	}
+	return lost;
+}

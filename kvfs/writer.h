@@ -1,0 +1,39 @@
+/* When a write session is published (contract, section 3), and what renames and deletions mean for one that is not yet.
+ *
+ * Published: at fsync; at the close after which the process that opened the session has no descriptor of it; by each append; else, when
+ * that process has passed its descriptors on and is gone, at the last close.  A process that a signal ends before its close publishes
+ * nothing: its session is dropped.  Each of these turns holds the session's lock (node.h). */
+#ifndef KVFS_WRITER_H
+#define KVFS_WRITER_H
+
+#include "node.h"
+
+/* WRITE.  `uid` is the caller's.  Bytes written, or a negative errno. */
+ssize_t kv_writer_write(struct kv_nodes *nodes, struct kv_handle *h, uint32_t uid, const void *buf, size_t len, uint64_t offset);
+/* Sets the size of a session's content; one that has no descriptors (truncate(2) by path) is published at once. */
+int kv_writer_truncate(struct kv_nodes *nodes, struct kv_node *n, uint64_t size);
+/* As fallocate(2). */
+int kv_writer_fallocate(struct kv_nodes *nodes, struct kv_handle *h, int mode, uint64_t offset, uint64_t len);
+/* Publishes what there is. */
+int kv_writer_publish(struct kv_nodes *nodes, struct kv_node *n);
+/* Somebody closed a descriptor of `h`.  An error means that nothing was published and nothing will be. */
+int kv_writer_flush(struct kv_nodes *nodes, struct kv_handle *h, pid_t tid);
+/* Nobody has a descriptor of `h` any more: the last publication, and the end of the handle.  The error can be told to nobody. */
+int kv_writer_release(struct kv_nodes *nodes, struct kv_handle *h);
+/* Ends a handle that the kernel never took. */
+void kv_writer_abandon(struct kv_nodes *nodes, struct kv_handle *h);
+
+/* The caller removed or renamed a name: false, and nothing done, unless its own unpublished sessions are what that name is to it. */
+bool kv_writer_unlink(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const char *name);
+bool kv_writer_rename(
+	struct kv_nodes *nodes, pid_t tid, uint64_t parent, const char *name, uint64_t parent2, const char *name2, int *ret_error);
+/* Publishes the caller's unpublished sessions of a name, for what needs them in the store. */
+int kv_writer_publish_name(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const char *name);
+/* The inode lost its last name: its sessions go on as on an unlinked file. */
+void kv_writer_gone(struct kv_nodes *nodes, uint64_t ino);
+
+/* At the end of a mount.  With `closed`, all that is left was closed already, and is published if that was still to be done;
+ * else it is dropped.  Returns how many sessions with something to publish were dropped. */
+size_t kv_writer_end(struct kv_nodes *nodes, bool closed);
+
+#endif

@@ -1,0 +1,32 @@
+/* What the public calls have in common: argument checks, and single-key edits. */
+#ifndef KV_API_H
+#define KV_API_H
+
+#include <kvfs_ll.h>
+
+#include "commit.h"
+#include "namei.h"
+
+/* Checks a handle for writing. */
+static inline int kv_api_writable(const struct kvfs_store *store)
+{
+	int r = kv_core_check(store->core);
+	return r ? r : store->rdonly ? -EROFS : 0;
+}
+
+/* Checks handle and key, and begins an edit. */
+int kv_api_edit(struct kvfs_store *store, const char *key, struct kv_edit *ret);
+/* Checks handle and key, and begins to read. */
+int kv_api_read(struct kvfs_store *store, const char *key, struct kv_txn *ret);
+
+/* The single-key changes, within an edit: shared by the calls and by write transactions. */
+int kv_api_put(struct kv_edit *ed, const char *key, const void *data, size_t len, const struct kvfs_put_options *opt,
+	uint64_t *ret_version);
+int kv_api_del(struct kv_edit *ed, const char *key);
+int kv_api_rename(struct kv_edit *ed, const char *src, const char *dst, unsigned flags);
+/* Reads a value whole into memory of its own. */
+int kv_api_get(struct kv_core *core, struct kv_txn *txn, const char *key, void **ret_data, size_t *ret_len, uint64_t *ret_version);
+/* Parses a decimal integer value, adds, and formats; -EDOM, -ERANGE. */
+int kv_api_add(const char *old, size_t len, int64_t delta, char ret_text[24], size_t *ret_len, int64_t *ret);
+
+#endif

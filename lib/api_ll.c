@@ -1,0 +1,356 @@
+/* The inode-level calls of kvfs_ll.h: argument checks and delegation. */
+#include <errno.h>
+#include <limits.h>
+#include <sys/stat.h>
+
+#include "api.h"
+#include "err.h"
+#include "path.h"
+#include "xattr.h"
+
+/* ---- reading ---- */
+
+static int begin_read(struct kvfs_store *store, struct kv_txn *ret)
+{
+	int r = kv_core_check(store->core);
+	return r ? r : kv_db_read(store->core->db, ret);
+}
+
+static int stale(int r)
+{
+	return r == -ENOENT ? -ESTALE : r;
+}
+
+int kvfs_ll_lookup(struct kvfs_store *store, uint64_t parent, const char *name, struct kvfs_stat *ret)
+{
+	struct kv_txn txn;
+	struct kv_dirent ent;
+	int r = kv_name_check(name);
+	if (r == 0)
+		r = begin_read(store, &txn);
+	if (r)
+		return r;
+	r = kv_dirent_get(&txn, parent, name, strlen(name), &ent);
+	if (r == 0)
+		r = kv_inode_stat_of(&txn, ent.ino, ret);
+	kv_db_read_end(&txn);
+	return r;
+}
+
+int kvfs_ll_getattr(struct kvfs_store *store, uint64_t ino, struct kvfs_stat *ret)
+{
+	struct kv_txn txn;
+	int r = begin_read(store, &txn);
+	if (r)
+		return r;
+	r = stale(kv_inode_stat_of(&txn, ino, ret));
+	kv_db_read_end(&txn);
+	return r;
+}
+
+static int read_inode(struct kvfs_store *store, uint64_t ino, struct kv_inode *ret)
+{
+	struct kv_txn txn;
+	int r = begin_read(store, &txn);
+	if (r)
+		return r;
+	r = stale(kv_inode_load(&txn, ino, ret));
+	kv_db_read_end(&txn);
+	return r;
+}
+
+int kvfs_ll_parent(struct kvfs_store *store, uint64_t dir, uint64_t *ret)
+{
+	struct kv_inode inode;
+	int r = read_inode(store, dir, &inode);
+	if (r == 0)
+		*ret = inode.rec.parent;
+	return r;
+}
+
+ssize_t kvfs_ll_readlink(struct kvfs_store *store, uint64_t ino, char *buf, size_t cap)
+{
+	struct kv_inode inode;
+	int r = read_inode(store, ino, &inode);
+	if (r)
+		return r;
+	if (!S_ISLNK(inode.rec.mode))
+		return kv_fail(EINVAL);
+	if (inode.rec.tail_len >= cap)
+		return -ERANGE;
+	memcpy(buf, inode.tail, inode.rec.tail_len);
+	buf[inode.rec.tail_len] = 0;
+	return inode.rec.tail_len;
+}
+
+static int fill(
+	struct kv_txn *txn, struct kv_bytes name, const struct kv_dirent *ent, bool want_stat, kvfs_ll_fill_fn *fn, void *arg)
+{
+	char text[KVFS_NAME_MAX + 1];
+	struct kvfs_stat st = {.ino = ent->ino, .mode = ent->type};
+	memcpy(text, name.data, name.len);
+	text[name.len] = 0;
+	int r = want_stat ? kv_inode_stat_of(txn, ent->ino, &st) : 0;
+	return r ? r : fn(arg, text, &st) ? 1 : 0;
+}
+
+int kvfs_ll_readdir(struct kvfs_store *store, uint64_t dir, const char *after, bool want_stat, kvfs_ll_fill_fn *fn, void *arg)
+{
+	struct kv_txn txn;
+	struct kv_cursor c;
+	struct kv_bytes name;
+	struct kv_dirent ent;
+	int r = begin_read(store, &txn);
+	if (r)
+		return r;
+	r = kv_cursor_open(&txn, KV_DIRENT, &c);
+	if (r == 0) {
+		r = kv_dirent_step(&c, dir, after, after ? strlen(after) : 0, false, false, &name, &ent);
+		while (r == 0) {
+			r = fill(&txn, name, &ent, want_stat, fn, arg);
+			if (r == 0)
+				r = kv_dirent_neighbour(&c, dir, false, &name, &ent);
+		}
+		kv_cursor_close(&c);
+	}
+	kv_db_read_end(&txn);
+	return r == -ENOENT || r == 1 ? 0 : r;
+}
+
+ssize_t kvfs_ll_getxattr(struct kvfs_store *store, uint64_t ino, const char *name, void *buf, size_t cap)
+{
+	struct kv_txn txn;
+	struct kv_bytes value;
+	ssize_t r = begin_read(store, &txn);
+	if (r)
+		return r;
+	r = kv_xattr_get(&txn, ino, name, &value);
+	if (r == 0 && cap && cap < value.len) {
+		r = -ERANGE;
+	} else if (r == 0) {
+		if (cap)
+			memcpy(buf, value.data, value.len);
+		r = (ssize_t)value.len;
+	}
+	kv_db_read_end(&txn);
+	return r;
+}
+
+ssize_t kvfs_ll_listxattr(struct kvfs_store *store, uint64_t ino, char *buf, size_t cap)
+{
+	struct kv_txn txn;
+	ssize_t r = begin_read(store, &txn);
+	if (r)
+		return r;
+	r = kv_xattr_list(&txn, ino, buf, cap);
+	kv_db_read_end(&txn);
+	return r;
+}
+
+/* ---- changing ---- */
+
+static int begin_edit(struct kvfs_store *store, struct kv_edit *ret)
+{
+	int r = kv_api_writable(store);
+	return r ? r : kv_commit_begin(store->core, ret);
+}
+
+static int make(struct kvfs_store *store, uint64_t parent, const char *name, const struct kv_make *m, struct kvfs_stat *ret)
+{
+	struct kv_edit ed;
+	struct kv_inode inode;
+	int r = kv_name_check(name);
+	if (r == 0)
+		r = begin_edit(store, &ed);
+	if (r)
+		return r;
+	r = kv_commit_finish(store->core, &ed, kv_namei_make(&ed, parent, name, strlen(name), m, &inode));
+	if (r == 0)
+		kv_inode_stat(&inode, ret);
+	return r;
+}
+
+int kvfs_ll_mkdir(
+	struct kvfs_store *store, uint64_t parent, const char *name, uint32_t mode, struct kvfs_cred cred, struct kvfs_stat *ret)
+{
+	return make(
+		store, parent, name, &(struct kv_make){.mode = S_IFDIR | (mode & 07777), .uid = cred.uid, .gid = cred.gid}, ret);
+}
+
+int kvfs_ll_mknod(struct kvfs_store *store, uint64_t parent, const char *name, uint32_t mode, uint32_t rdev, struct kvfs_cred cred,
+	struct kvfs_stat *ret)
+{
+	if (S_ISDIR(mode) || S_ISLNK(mode))
+		return kv_fail(EINVAL);
+	return make(store, parent, name,
+		&(struct kv_make){.mode = mode & S_IFMT ? mode : mode | S_IFREG, .rdev = rdev, .uid = cred.uid, .gid = cred.gid},
+		ret);
+}
+
+int kvfs_ll_symlink(struct kvfs_store *store, const char *target, uint64_t parent, const char *name, struct kvfs_cred cred,
+	struct kvfs_stat *ret)
+{
+	size_t len = strlen(target);
+	if (len == 0 || len > KVFS_KEY_MAX)
+		return kv_fail(len ? ENAMETOOLONG : ENOENT);
+	return make(store, parent, name,
+		&(struct kv_make){.mode = S_IFLNK | 0777, .target = target, .uid = cred.uid, .gid = cred.gid}, ret);
+}
+
+int kvfs_ll_link(struct kvfs_store *store, uint64_t ino, uint64_t parent, const char *name, struct kvfs_stat *ret)
+{
+	struct kv_edit ed;
+	struct kv_inode inode;
+	int r = kv_name_check(name);
+	if (r == 0)
+		r = begin_edit(store, &ed);
+	if (r)
+		return r;
+	r = kv_commit_finish(store->core, &ed, kv_namei_link(&ed, ino, parent, name, strlen(name), &inode));
+	if (r == 0)
+		kv_inode_stat(&inode, ret);
+	return r;
+}
+
+int kvfs_ll_unlink(struct kvfs_store *store, uint64_t parent, const char *name, struct kvfs_stat *ret)
+{
+	struct kv_edit ed;
+	struct kvfs_stat st;
+	int r = kv_name_check(name);
+	if (r == 0)
+		r = begin_edit(store, &ed);
+	if (r)
+		return r;
+	r = kv_namei_unlink(&ed, parent, name, strlen(name), &st);
+	if (r == 0)
+		r = kv_namei_prune(&ed, parent);
+	r = kv_commit_finish(store->core, &ed, r);
+	if (r == 0 && ret)
+		*ret = st;
+	return r;
+}
+
+int kvfs_ll_rmdir(struct kvfs_store *store, uint64_t parent, const char *name)
+{
+	struct kv_edit ed;
+	int r = kv_name_check(name);
+	if (r == 0)
+		r = begin_edit(store, &ed);
+	if (r)
+		return r;
+	r = kv_namei_rmdir(&ed, parent, name, strlen(name));
+	if (r == 0)
+		r = kv_namei_prune(&ed, parent);
+	return kv_commit_finish(store->core, &ed, r);
+}
+
+static int find_place(struct kv_edit *ed, uint64_t parent, const char *name, struct kv_place *ret)
+{
+	struct kv_place place = {.parent = parent, .name = name, .len = strlen(name)};
+	int r = kv_dirent_get(&ed->txn, parent, name, place.len, &place.ent);
+	place.exists = r == 0;
+	*ret = place;
+	return r == -ENOENT ? 0 : r;
+}
+
+int kvfs_ll_rename(struct kvfs_store *store, uint64_t parent, const char *name, uint64_t parent2, const char *name2, unsigned flags,
+	struct kvfs_stat *ret_replaced)
+{
+	struct kv_edit ed;
+	struct kv_place src, dst;
+	struct kvfs_stat replaced = {0};
+	int r = kv_name_check(name);
+	if (r == 0)
+		r = kv_name_check(name2);
+	if (r == 0 && (flags & ~3u || flags == 3))
+		r = kv_fail(EINVAL);
+	if (r == 0)
+		r = begin_edit(store, &ed);
+	if (r)
+		return r;
+	r = find_place(&ed, parent, name, &src);
+	if (r == 0)
+		r = find_place(&ed, parent2, name2, &dst);
+	if (r == 0)
+		r = kv_namei_rename(&ed, &src, &dst, flags, &replaced);
+	if (r == 0)
+		r = kv_namei_prune(&ed, parent);
+	r = kv_commit_finish(store->core, &ed, r);
+	if (r == 0 && ret_replaced)
+		*ret_replaced = replaced;
+	return r;
+}
+
+static void apply(struct kv_inode *inode, const struct kvfs_setattr *attr)
+{
+	if (attr->valid & KVFS_SET_MODE)
+		inode->rec.mode = (inode->rec.mode & S_IFMT) | (attr->mode & 07777);
+	if (attr->valid & KVFS_SET_UID)
+		inode->rec.uid = attr->uid;
+	if (attr->valid & KVFS_SET_GID)
+		inode->rec.gid = attr->gid;
+	if (attr->valid & KVFS_SET_ATIME)
+		inode->rec.atime = kv_rec_time(attr->atime);
+	if (attr->valid & KVFS_SET_MTIME)
+		inode->rec.mtime = kv_rec_time(attr->mtime);
+}
+
+/* Puts an inode whose attributes changed, and says so in the log. */
+static int changed(struct kv_edit *ed, struct kv_inode *inode)
+{
+	inode->rec.ctime = kv_rec_time(ed->now);
+	int r = kv_inode_put(&ed->txn, inode, false);
+	return r ? r
+		 : kv_changes_add(&ed->changes, KV_CHANGE_ATTR, inode->rec.mode & S_IFMT, inode->ino, inode->rec.parent,
+			   inode->name, inode->rec.name_len);
+}
+
+int kvfs_ll_setattr(struct kvfs_store *store, uint64_t ino, const struct kvfs_setattr *attr, struct kvfs_stat *ret)
+{
+	struct kv_edit ed;
+	struct kv_inode inode;
+	int r = begin_edit(store, &ed);
+	if (r)
+		return r;
+	r = stale(kv_inode_load(&ed.txn, ino, &inode));
+	if (r == 0) {
+		apply(&inode, attr);
+		r = changed(&ed, &inode);
+	}
+	r = kv_commit_finish(store->core, &ed, r);
+	if (r == 0)
+		kv_inode_stat(&inode, ret);
+	return r;
+}
+
+int kvfs_ll_setxattr(struct kvfs_store *store, uint64_t ino, const char *name, const void *value, size_t size, int flags)
+{
+	struct kv_edit ed;
+	struct kv_inode inode;
+	int r = begin_edit(store, &ed);
+	if (r)
+		return r;
+	r = stale(kv_inode_load(&ed.txn, ino, &inode));
+	if (r == 0)
+		r = kv_xattr_set(&ed.txn, ino, name, value, size, flags);
+	if (r == 0) {
+		inode.rec.flags |= KV_INODE_XATTRS;
+		r = changed(&ed, &inode);
+	}
+	return kv_commit_finish(store->core, &ed, r);
+}
+
+int kvfs_ll_removexattr(struct kvfs_store *store, uint64_t ino, const char *name)
+{
+	struct kv_edit ed;
+	struct kv_inode inode;
+	int r = begin_edit(store, &ed);
+	if (r)
+		return r;
+	r = stale(kv_inode_load(&ed.txn, ino, &inode));
+	if (r == 0)
+		r = kv_xattr_del(&ed.txn, ino, name);
+	if (r == 0)
+		r = changed(&ed, &inode);
+	return kv_commit_finish(store->core, &ed, r);
+}

@@ -1,0 +1,33 @@
+/* Table log: sequence -> what a commit changed; a bounded ring.  The last record also carries the store's counters, so a commit
+ * writes them at no cost of their own. */
+#ifndef KV_CHANGELOG_H
+#define KV_CHANGELOG_H
+
+#include "db.h"
+
+#define KV_LOG_RECORDS 8192 /* kept at least */
+#define KV_LOG_TRIM 64 /* the oldest go this many at a time */
+#define KV_LOG_BYTES 1536 /* of changes in one record; a larger commit has several */
+
+struct kv_head {
+	uint64_t seq; /* of the last record; 0 an empty store */
+	struct kv_rec_log rec;
+};
+
+/* The newest record's counters.  -EUCLEAN when there is none. */
+int kv_log_head(struct kv_txn *txn, struct kv_head *ret);
+
+/* Changes of one commit, packed as they will be stored. */
+struct kv_changes {
+	uint8_t *buf;
+	size_t len, cap;
+	uint32_t count;
+};
+int kv_changes_add(struct kv_changes *ch, enum kv_change_kind kind, uint32_t type, uint64_t ino, uint64_t parent, const char *name,
+	size_t len);
+void kv_changes_free(struct kv_changes *ch);
+
+/* Appends the records of a commit after head->seq and moves head on to the last of them; trims the ring. */
+int kv_log_append(struct kv_txn *txn, struct kv_head *head, const struct kv_changes *ch);
+
+#endif

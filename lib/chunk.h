@@ -1,0 +1,37 @@
+/* Table chunk: (blob, index, generation) -> data.
+ *
+ * A chunk may have several generations: an update adds one, and the older go when nobody reads them any more.  A read at generation g takes
+ * the newest at or below g. */
+#ifndef KV_CHUNK_H
+#define KV_CHUNK_H
+
+#include "db.h"
+
+enum kv_chunk_kind { KV_CHUNK_DATA = 0, KV_CHUNK_MASK = 1 };
+
+/* What a reader of a blob needs to know: the value's generation, and what of the blob's records is not part of it. */
+struct kv_chunk_view {
+	uint64_t blob;
+	uint32_t gen;
+	uint8_t ncuts, nskips;
+	struct kv_rec_cut cuts[KV_CUTS_MAX];
+	uint32_t skips[KV_SKIPS_MAX];
+};
+
+/* The data of chunk `index` as seen by the view.  -ENOENT a hole.  *ret_gen (may be NULL) which generation it is. */
+int kv_chunk_get(struct kv_cursor *c, const struct kv_chunk_view *view, uint32_t index, struct kv_bytes *ret, uint32_t *ret_gen);
+/* The first index at or after `index` with any record of the blob (also of generations the view does not see); -ENOENT. */
+int kv_chunk_next_index(struct kv_cursor *c, uint64_t blob, uint32_t index, uint32_t *ret);
+int kv_chunk_put(struct kv_txn *txn, uint64_t blob, uint32_t index, uint32_t gen, const void *data, size_t len, bool fresh);
+int kv_chunk_del(struct kv_txn *txn, uint64_t blob, uint32_t index, uint32_t gen);
+
+/* Sessions keep which bytes of a hidden chunk were written as a bitmap in a record beside it. */
+int kv_chunk_put_mask(struct kv_txn *txn, uint64_t blob, uint32_t index, const void *mask, size_t len);
+int kv_chunk_get_mask(struct kv_txn *txn, uint64_t blob, uint32_t index, struct kv_bytes *ret);
+
+/* Deletes up to *budget records of the blob at or past `index` and of generations below `below`, in order; counts *budget down and adds to
+ * *ret_bytes.  *ret_index: where to go on.  -ENOENT when there are none left. */
+int kv_chunk_reap(struct kv_txn *txn, uint64_t blob, uint32_t index, uint64_t below, uint64_t *budget, uint64_t *ret_bytes,
+	uint32_t *ret_index);
+
+#endif

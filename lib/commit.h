@@ -1,0 +1,18 @@
+/* Beginning and ending edits: the one way by which the store changes. */
+#ifndef KV_COMMIT_H
+#define KV_COMMIT_H
+
+#include "core.h"
+
+/* Takes the write lock.  -EROFS, -EBADFD. */
+int kv_commit_begin(struct kv_core *core, struct kv_edit *ret);
+/* Writes the log record, frees some garbage and commits.  The edit is gone in every case. */
+int kv_commit_end(struct kv_core *core, struct kv_edit *ed, enum kv_sync sync);
+void kv_commit_abort(struct kv_edit *ed);
+/* Ends by `r`: commits on 0, else aborts and returns r. */
+int kv_commit_finish(struct kv_core *core, struct kv_edit *ed, int r);
+
+/* A number for an inode that will exist when its session is published. */
+int kv_commit_reserve_ino(struct kv_core *core, uint64_t *ret);
+
+#endif

@@ -1,0 +1,55 @@
+/* The core of an open store: what all handles of one process on it share.  store.c opens and closes it; the modules of layer F
+ * (commit, reap, session) work on it. */
+#ifndef KV_CORE_H
+#define KV_CORE_H
+
+#include <errno.h>
+#include <stdatomic.h>
+
+#include "db.h"
+#include "doors.h"
+#include "edit.h"
+
+struct kv_core {
+	struct kv_db *db;
+	struct kv_doors *doors; /* NULL: a read-only file system, where nothing can change */
+	struct kv_layout layout;
+	struct kv_rec_super super;
+	bool rdonly;
+	enum kvfs_durability durability;
+	uint64_t fork_count; /* kv_fork_count() when it was opened */
+	char *path; /* absolute */
+
+	/* inode numbers reserved for sessions on new keys; protected by ino_lock */
+	pthread_mutex_t ino_lock;
+	uint64_t ino_next, ino_end;
+
+	/* memory of unpublished data */
+	size_t buffer_limit;
+	_Atomic size_t buffered;
+	pthread_mutex_t sessions_lock; /* order: sessions_lock, then (try only) a session's own */
+	struct kvfs_session *sessions; /* those that hold buffers */
+
+	bool look_for_dead; /* under the write lock: hidden blobs of doors that are gone may be there */
+
+	/* registry; protected by its lock */
+	dev_t dev;
+	ino_t inode;
+	unsigned refs;
+	struct kv_core *next;
+};
+
+struct kvfs_store {
+	struct kv_core *core;
+	bool rdonly;
+};
+
+/* How often this process came out of a fork as the child: a core of another count is dead. */
+uint64_t kv_fork_count(void);
+
+static inline int kv_core_check(const struct kv_core *core)
+{
+	return core->fork_count == kv_fork_count() ? 0 : -EBADFD;
+}
+
+#endif

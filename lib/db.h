@@ -1,0 +1,113 @@
+/* The database beneath: tables of checksummed records in transactions.  db.c is the only user of <lmdb.h>; LMDB's error
+ * codes do not leave it. */
+#ifndef KV_DB_H
+#define KV_DB_H
+
+#include <signal.h>
+#include <sys/uio.h>
+
+#include "format.h"
+#include "util.h"
+#include <kvfs.h>
+
+struct MDB_txn;
+struct MDB_cursor;
+struct kv_db;
+
+struct kv_db_options {
+	bool rdonly;
+	bool no_lock; /* a read-only file system: nobody can write, no lock file can be made */
+	uint64_t map_size; /* 0: as much as fits, from 16 TiB down */
+	mode_t mode; /* of files it makes */
+	enum kvfs_durability durability;
+};
+
+/* How a transaction's commit reaches the disk. */
+enum kv_sync {
+	KV_SYNC_LEVEL, /* by the level of the store */
+	KV_SYNC_ORDER, /* `full`: integrity only (data before root), may be lost itself; `none`: nothing */
+};
+
+/* Opens the environment in `dir` and all tables (made when absent, unless rdonly).  Not twice per process and store: the registry in
+ * store.c sees to it.  Fills err. */
+int kv_db_open(const char *dir, const struct kv_db_options *opt, struct kv_db **ret, struct kvfs_error *err);
+/* `inherited`: in a forked child, where LMDB must not be called: frees memory only. */
+void kv_db_close(struct kv_db *db, bool inherited);
+/* Everything committed before is durable when it returns. */
+int kv_db_sync(struct kv_db *db);
+/* The record that the last -EUCLEAN was about. */
+void kv_db_damage(struct kv_db *db, struct kvfs_error *ret);
+void kv_db_set_damage(struct kv_db *db, const char *what);
+
+/* A transaction: one state of all tables.  A reading one may be used by one thread at a time, moved between threads freely. */
+struct kv_txn {
+	struct kv_db *db;
+	struct MDB_txn *mdb;
+	bool write;
+	uint64_t last_txnid; /* reading: id of the commit it reads */
+	sigset_t mask; /* writing: signals blocked before; a stopped process must not hold the lock (facts: stop signals) */
+	unsigned descents; /* B-tree searches made */
+	uint64_t bytes_put;
+};
+
+int kv_db_read(struct kv_db *db, struct kv_txn *ret); /* -EUSERS no reader slot left */
+void kv_db_read_end(struct kv_txn *txn); /* takes an ended one */
+/* True when nothing was committed since this reading transaction began. */
+bool kv_db_is_newest(const struct kv_txn *txn);
+
+/* Blocks until the write lock is ours.  Nothing of a user runs between here and the commit. */
+int kv_db_write(struct kv_db *db, struct kv_txn *ret);
+/* Ends the transaction in every case. */
+int kv_db_commit(struct kv_txn *txn, enum kv_sync sync) KVFS_MUST_CHECK;
+void kv_db_abort(struct kv_txn *txn); /* takes an ended one */
+
+/* -ENOENT, -EUCLEAN checksum.  The bytes are borrowed. */
+int kv_db_get(struct kv_txn *txn, enum kv_table table, const void *key, size_t len, struct kv_bytes *ret);
+
+enum { KV_PUT_APPEND = 1 << 0 /* hint: the key is greater than all others of its table */ };
+/* Puts the concatenation of parts[n].  The parts must not be borrowed from this transaction. */
+int kv_db_put(
+	struct kv_txn *txn, enum kv_table table, const void *key, size_t len, const struct iovec *parts, int n, unsigned flags);
+int kv_db_del(struct kv_txn *txn, enum kv_table table, const void *key, size_t len); /* -ENOENT */
+
+/* A place in one table, within its transaction. */
+struct kv_cursor {
+	struct kv_txn *txn;
+	struct MDB_cursor *mdb;
+	enum kv_table table;
+	bool raw; /* do not read, and so not check, the values: for deleting */
+	struct kv_bytes key, value; /* borrowed; of the record it stands on */
+};
+int kv_cursor_open(struct kv_txn *txn, enum kv_table table, struct kv_cursor *ret);
+void kv_cursor_close(struct kv_cursor *c); /* takes a zeroed one */
+/* Moves to the first record at or after key (len 0: the first of all), the last one, the next, the previous; all -ENOENT when there is none.
+ * _before: to the last record before key. */
+int kv_cursor_seek(struct kv_cursor *c, const void *key, size_t len);
+int kv_cursor_seek_before(struct kv_cursor *c, const void *key, size_t len);
+int kv_cursor_last(struct kv_cursor *c);
+int kv_cursor_next(struct kv_cursor *c);
+int kv_cursor_prev(struct kv_cursor *c);
+int kv_cursor_del(struct kv_cursor *c); /* then next() moves to the record after */
+
+struct kv_db_info {
+	uint32_t page_size;
+	uint64_t file_pages, free_pages, reclaimable_txns;
+	uint64_t last_txnid;
+	unsigned readers, readers_max;
+};
+int kv_db_info(struct kv_db *db, struct kv_db_info *ret);
+
+/* What this process asked of the database so far, for tests and benchmarks. */
+struct kv_db_counts {
+	uint64_t reads, writes, descents, bytes_put;
+};
+struct kv_db_counts kv_db_counts(struct kv_db *db);
+
+/* ---- dbfile.c: the file before LMDB maps it ---- */
+
+/* Looks at data.mdb without mapping it: meta pages, page size, length, root pages.  Constant time.  -ENOENT no such file. */
+int kv_dbfile_check(int dirfd, uint32_t *ret_page_size, struct kvfs_error *err);
+/* Makes sure that the lock file exists with its blocks reserved: LMDB maps it, and a full disk would be SIGBUS. */
+int kv_dbfile_reserve_lock(int dirfd, mode_t mode, struct kvfs_error *err);
+
+#endif

@@ -1,0 +1,25 @@
+/* An edit: a write transaction together with the counters and the log record it will leave.  namei and value change the store only
+ * through one; commit.c begins and commits it. */
+#ifndef KV_EDIT_H
+#define KV_EDIT_H
+
+#include "changelog.h"
+#include "db.h"
+
+/* Sizes fixed when the store was made. */
+struct kv_layout {
+	uint32_t chunk_size, inline_max;
+};
+
+struct kv_edit {
+	struct kv_txn txn;
+	struct kv_layout layout;
+	struct kv_head head; /* counters as they will be after this commit */
+	struct kv_changes changes; /* what the log will say */
+	uint64_t seq; /* of this commit: the version of what it publishes */
+	struct timespec now;
+	uint64_t chunks; /* put or retired so far: the reaper frees twice as many */
+	uint32_t retired; /* garbage entries so far */
+};
+
+#endif

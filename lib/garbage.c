@@ -1,0 +1,74 @@
+/* Tables garbage and session; see garbage.h. */
+#include "garbage.h"
+
+#include <errno.h>
+
+#include "err.h"
+
+int kv_garbage_put(struct kv_txn *txn, const struct kv_garbage *g)
+{
+	struct kv_key_garbage key = kv_key_garbage(g->due, g->id);
+	struct iovec parts[] = {{(void *)&g->rec, sizeof g->rec}, {(void *)g->list.data, g->list.len}};
+	return kv_db_put(txn, KV_GARBAGE, &key, sizeof key, parts, g->list.len ? 2 : 1, 0);
+}
+
+int kv_garbage_del(struct kv_txn *txn, uint64_t due, uint64_t id)
+{
+	struct kv_key_garbage key = kv_key_garbage(due, id);
+	return kv_db_del(txn, KV_GARBAGE, &key, sizeof key);
+}
+
+int kv_garbage_seek(struct kv_txn *txn, uint64_t due, uint64_t id, struct kv_garbage *ret)
+{
+	struct kv_key_garbage key = kv_key_garbage(due, id);
+	struct kv_cursor c;
+	int r = kv_cursor_open(txn, KV_GARBAGE, &c);
+	if (r)
+		return r;
+	r = kv_cursor_seek(&c, &key, sizeof key);
+	if (r == 0 && (c.key.len != sizeof key || c.value.len < sizeof ret->rec)) {
+		kv_db_set_damage(txn->db, "garbage record: wrong length");
+		r = kv_fail(EUCLEAN);
+	}
+	if (r == 0) {
+		memcpy(&key, c.key.data, sizeof key);
+		ret->due = be64toh(key.due_be);
+		ret->id = be64toh(key.id_be);
+		memcpy(&ret->rec, c.value.data, sizeof ret->rec);
+		ret->list = (struct kv_bytes){(const char *)c.value.data + sizeof ret->rec, c.value.len - sizeof ret->rec};
+	}
+	kv_cursor_close(&c);
+	return r;
+}
+
+int kv_hidden_put(struct kv_txn *txn, uint64_t blob, const struct kv_rec_session *rec)
+{
+	struct kv_key_ino key = kv_key_u64(blob);
+	struct iovec part = {(void *)rec, sizeof *rec};
+	return kv_db_put(txn, KV_SESSION, &key, sizeof key, &part, 1, 0);
+}
+
+int kv_hidden_del(struct kv_txn *txn, uint64_t blob)
+{
+	struct kv_key_ino key = kv_key_u64(blob);
+	return kv_db_del(txn, KV_SESSION, &key, sizeof key);
+}
+
+int kv_hidden_seek(struct kv_txn *txn, uint64_t blob, uint64_t *ret_blob, struct kv_rec_session *ret)
+{
+	struct kv_key_ino key = kv_key_u64(blob);
+	struct kv_cursor c;
+	int r = kv_cursor_open(txn, KV_SESSION, &c);
+	if (r)
+		return r;
+	r = kv_cursor_seek(&c, &key, sizeof key);
+	if (r == 0 && (c.key.len != sizeof key || c.value.len < sizeof *ret))
+		r = kv_fail(EUCLEAN);
+	if (r == 0) {
+		memcpy(&key, c.key.data, sizeof key);
+		*ret_blob = be64toh(key.ino_be);
+		memcpy(ret, c.value.data, sizeof *ret);
+	}
+	kv_cursor_close(&c);
+	return r;
+}

@@ -1,0 +1,23 @@
+/* Table garbage: what to free, and since when; and table session: hidden blobs of live doors. */
+#ifndef KV_GARBAGE_H
+#define KV_GARBAGE_H
+
+#include "db.h"
+
+struct kv_garbage {
+	uint64_t due, id;
+	struct kv_rec_garbage rec;
+	struct kv_bytes list; /* of KV_GARBAGE_CHUNKS: pairs (index u32, gen u32); borrowed */
+};
+
+int kv_garbage_put(struct kv_txn *txn, const struct kv_garbage *g);
+int kv_garbage_del(struct kv_txn *txn, uint64_t due, uint64_t id);
+/* The first entry at or after (due, id).  -ENOENT. */
+int kv_garbage_seek(struct kv_txn *txn, uint64_t due, uint64_t id, struct kv_garbage *ret);
+
+int kv_hidden_put(struct kv_txn *txn, uint64_t blob, const struct kv_rec_session *rec);
+int kv_hidden_del(struct kv_txn *txn, uint64_t blob);
+/* The first session record at or after `blob`.  -ENOENT. */
+int kv_hidden_seek(struct kv_txn *txn, uint64_t blob, uint64_t *ret_blob, struct kv_rec_session *ret);
+
+#endif

@@ -1,0 +1,228 @@
+/* The reaper.  Garbage waits in order of the commit that retired it.  At each commit the oldest is freed, a slice at a time; what
+ * a handle somewhere still reads is set aside under its blob's id and comes back when that hold goes.
+ *
+ * Invariants:
+ *  R1  Nothing retired by this very commit is touched (value.c, V3).
+ *  R2  Work per commit is bounded: SLICE_MAX chunks, LOOKS_MAX entries set aside or brought back. */
+#include "reap.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "chunk.h"
+#include "err.h"
+#include "garbage.h"
+#include "inode.h"
+#include "value.h"
+
+#define SLICE_MIN 32 /* chunks: about 1 MiB */
+#define SLICE_MAX 1024
+#define LOOKS_MAX 64
+
+/* Moves an entry to another due. */
+static int requeue(struct kv_edit *ed, struct kv_garbage *g, uint64_t due)
+{
+	void *list = NULL;
+	if (g->list.len) { /* borrowed: the moves below would pull it away */
+		list = malloc(g->list.len);
+		if (!list)
+			return kv_fail(ENOMEM);
+		memcpy(list, g->list.data, g->list.len);
+		g->list.data = list;
+	}
+	int r = kv_garbage_del(&ed->txn, g->due, g->id);
+	/* ids are unique within a due: under a blob's id or this commit's sequence, number them anew */
+	if (r == 0 && due & KV_GARBAGE_HELD) {
+		g->id = ed->seq << 20 | (ed->retired++ & 0xfffff);
+	} else if (r == 0) {
+		g->id = ed->retired++;
+	}
+	g->due = due;
+	if (r == 0)
+		r = kv_garbage_put(&ed->txn, g);
+	free(list);
+	return r;
+}
+
+/* Brings back what was set aside for `blob`. */
+static int bring_back(struct kv_edit *ed, uint64_t blob, unsigned *looks)
+{
+	struct kv_garbage g;
+	while (*looks < LOOKS_MAX) {
+		int r = kv_garbage_seek(&ed->txn, KV_GARBAGE_HELD | blob, 0, &g);
+		if (r == -ENOENT || (r == 0 && g.due != (KV_GARBAGE_HELD | blob)))
+			return 0;
+		if (r == 0)
+			r = requeue(ed, &g, ed->seq);
+		if (r)
+			return r;
+		++*looks;
+	}
+	return -EAGAIN;
+}
+
+/* What was held and is not any more.  When some were lost track of, everything set aside is walked through, some at each commit; the
+ * shared table keeps where that walk is. */
+static int bring_back_released(struct kv_core *core, struct kv_edit *ed)
+{
+	uint64_t blobs[LOOKS_MAX];
+	unsigned looks = 0;
+	bool all = false;
+	int r = 0;
+	size_t n = kv_doors_released(core->doors, blobs, KV_ARRAY_LEN(blobs), &all);
+	for (size_t i = 0; r == 0 && i < n; i++)
+		r = bring_back(ed, blobs[i], &looks);
+	if (r == -EAGAIN) { /* more than one commit should do: the walk finds the rest */
+		all = true;
+		r = 0;
+	}
+	if (all) {
+		kv_doors_set_walk(core->doors, 1);
+		core->look_for_dead = true;
+	}
+	return r;
+}
+
+static int walk_held(struct kv_core *core, struct kv_edit *ed)
+{
+	struct kv_garbage g;
+	uint64_t at = kv_doors_walk(core->doors);
+	if (!at)
+		return 0;
+	for (unsigned looks = 0; looks < LOOKS_MAX; looks++) {
+		int r = kv_garbage_seek(&ed->txn, KV_GARBAGE_HELD | at, 0, &g);
+		if (r == -ENOENT) {
+			kv_doors_set_walk(core->doors, 0);
+			return 0;
+		}
+		if (r)
+			return r;
+		at = g.due & ~KV_GARBAGE_HELD;
+		if (kv_doors_held(core->doors, at, UINT64_MAX)) {
+			at++;
+			continue;
+		}
+		r = requeue(ed, &g, ed->seq);
+		if (r)
+			return r;
+	}
+	kv_doors_set_walk(core->doors, at);
+	return 0;
+}
+
+/* Hidden blobs of doors that are gone become garbage. */
+static int bury_dead_sessions(struct kv_core *core, struct kv_edit *ed)
+{
+	struct kv_rec_session rec;
+	uint64_t at = 0;
+	for (unsigned looks = 0; looks < LOOKS_MAX; looks++, at++) {
+		int r = kv_hidden_seek(&ed->txn, at, &at, &rec);
+		if (r == -ENOENT) {
+			core->look_for_dead = false;
+			return 0;
+		}
+		if (r)
+			return r;
+		if (kv_doors_alive(core->doors, rec.door))
+			continue;
+		r = kv_hidden_del(&ed->txn, at);
+		if (r == 0)
+			r = kv_value_retire_blob(ed, at, 0);
+		if (r)
+			return r;
+	}
+	return 0;
+}
+
+/* A truncated tail is gone for good: its cut is no longer needed. */
+static int forget_cut(struct kv_edit *ed, const struct kv_garbage *g)
+{
+	struct kv_inode inode;
+	int r = kv_inode_load(&ed->txn, g->rec.ino, &inode);
+	if (r)
+		return r == -ENOENT ? 0 : r;
+	if (inode.rec.blob != g->rec.blob)
+		return 0;
+	int kept = 0;
+	for (int i = 0; i < inode.rec.ncuts; i++)
+		if (inode.cuts[i].gen != g->rec.below)
+			inode.cuts[kept++] = inode.cuts[i];
+	if (kept == inode.rec.ncuts)
+		return 0;
+	inode.rec.ncuts = (uint8_t)kept;
+	return kv_inode_put(&ed->txn, &inode, false);
+}
+
+/* Frees some of a run of chunks.  *ret_done when it was the last. */
+static int free_run(struct kv_edit *ed, struct kv_garbage *g, uint64_t *budget, uint64_t *bytes, bool *ret_done)
+{
+	uint32_t index = g->rec.index;
+	uint64_t below = g->rec.kind == KV_GARBAGE_BLOB ? UINT64_MAX : g->rec.below;
+	int r = kv_chunk_reap(&ed->txn, g->rec.blob, index, below, budget, bytes, &index);
+	*ret_done = r == -ENOENT;
+	if (r == -ENOENT)
+		return g->rec.kind == KV_GARBAGE_TAIL ? forget_cut(ed, g) : 0;
+	g->rec.index = g->rec.kind == KV_GARBAGE_TAIL ? index : 0;
+	return r;
+}
+
+/* Frees some of a list of chunks, from its end. */
+static int free_list(struct kv_edit *ed, struct kv_garbage *g, uint64_t *budget, uint64_t *bytes, bool *ret_done)
+{
+	size_t n = g->list.len / 8;
+	while (n > 0 && *budget > 0) {
+		uint32_t pair[2];
+		memcpy(pair, (const uint8_t *)g->list.data + 8 * --n, sizeof pair);
+		int r = kv_chunk_del(&ed->txn, g->rec.blob, pair[0], pair[1]);
+		if (r && r != -ENOENT)
+			return r;
+		--*budget;
+		*bytes += ed->layout.chunk_size;
+	}
+	g->list.len = 8 * n;
+	*ret_done = n == 0;
+	return 0;
+}
+
+static int free_some(struct kv_edit *ed, struct kv_garbage *g, uint64_t *budget)
+{
+	KV_FREE void *list = NULL;
+	uint64_t bytes = 0;
+	bool done;
+	if (g->list.len) { /* borrowed: deletions would pull it away */
+		list = malloc(g->list.len);
+		if (!list)
+			return kv_fail(ENOMEM);
+		g->list.data = memcpy(list, g->list.data, g->list.len);
+	}
+	int r = g->rec.kind == KV_GARBAGE_CHUNKS ? free_list(ed, g, budget, &bytes, &done) : free_run(ed, g, budget, &bytes, &done);
+	if (r)
+		return r;
+	if (done)
+		bytes = g->rec.bytes;
+	bytes = kv_min(bytes, g->rec.bytes);
+	g->rec.bytes -= bytes;
+	ed->head.rec.garbage_bytes -= kv_min(bytes, ed->head.rec.garbage_bytes);
+	return done ? kv_garbage_del(&ed->txn, g->due, g->id) : kv_garbage_put(&ed->txn, g);
+}
+
+int kv_reap(struct kv_core *core, struct kv_edit *ed)
+{
+	int r = bring_back_released(core, ed);
+	if (r == 0)
+		r = walk_held(core, ed);
+	if (r == 0 && core->look_for_dead)
+		r = bury_dead_sessions(core, ed);
+	uint64_t budget = kv_min(kv_max(2 * ed->chunks, SLICE_MIN), SLICE_MAX);
+	for (unsigned looks = 0; r == 0 && budget > 0 && looks < LOOKS_MAX; looks++) {
+		struct kv_garbage g;
+		r = kv_garbage_seek(&ed->txn, 0, 0, &g);
+		if (r == -ENOENT || (r == 0 && g.due >= ed->seq))
+			return 0;
+		if (r == 0 && kv_doors_held(core->doors, g.rec.blob, g.rec.below))
+			r = requeue(ed, &g, KV_GARBAGE_HELD | g.rec.blob);
+		else if (r == 0)
+			r = free_some(ed, &g, &budget);
+	}
+	return r;
+}

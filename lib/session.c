@@ -1,0 +1,582 @@
+/* The life of a write session: opened, written to (session_io.c), published whole, closed.
+ *
+ *                 create                 open(truncate)              open
+ *                    |                         |                       |
+ *                    v                         v                       v
+ *               new, replace  --publish-->  replace  --publish-->  changes parts of `base`
+ *                    |                         |                       |  ^ publish, append
+ *                    +------- orphan ----------+-----------------------+--+
+ *                                      (publish does nothing)
+ *
+ * Invariants:
+ *  S4  A publication is one transaction: value, name, attributes and log record together.
+ *  S5  On any error the old value stands and the session has all it had: publication may be tried again.
+ *  S6  The lock is held while at most KV_SPILL_SLICE chunks are written: what is more goes to hidden chunks before. */
+#include "session.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+
+#include "err.h"
+#include "garbage.h"
+#include "namei.h"
+#include "path.h"
+#include "xattr.h"
+
+/* ---- birth and death ---- */
+
+static struct kvfs_session *new_session(struct kv_core *core)
+{
+	struct kvfs_session *s = calloc(1, sizeof *s);
+	if (!s)
+		return NULL;
+	s->core = core;
+	s->cut = UINT64_MAX;
+	s->bufs.chunk_size = core->layout.chunk_size;
+	pthread_mutex_init(&s->lock, NULL);
+	pthread_mutex_lock(&core->sessions_lock);
+	s->next = core->sessions;
+	if (s->next)
+		s->next->prev = s;
+	core->sessions = s;
+	pthread_mutex_unlock(&core->sessions_lock);
+	return s;
+}
+
+static int check_writable(struct kvfs_store *store)
+{
+	int r = kv_core_check(store->core);
+	if (r)
+		return r;
+	return store->rdonly || store->core->rdonly ? kv_fail(EROFS) : 0;
+}
+
+int kvfs_session_open(struct kvfs_store *store, uint64_t ino, bool truncate, struct kvfs_session **ret)
+{
+	int r = check_writable(store);
+	if (r)
+		return r;
+	struct kvfs_session *s = new_session(store->core);
+	if (!s)
+		return kv_fail(ENOMEM);
+	s->ino = ino;
+	r = kv_held_open(store->core, ino, &s->base, &s->st);
+	if (r) {
+		kvfs_session_close(s);
+		return r == -ENOENT ? -ESTALE : r;
+	}
+	if (truncate) {
+		kvfs_value_close(kv_take(s->base));
+		s->replace = s->dirty = true;
+	} else {
+		s->size = s->st.size;
+	}
+	*ret = s;
+	return 0;
+}
+
+/* What a new key will be: -EEXIST when it is reserved and there already. */
+static int look_at_name(struct kvfs_session *s, struct kvfs_cred cred, uint32_t mode)
+{
+	struct kv_txn txn;
+	struct kv_inode dir;
+	struct kv_dirent ent;
+	int r = kv_db_read(s->core->db, &txn);
+	if (r)
+		return r;
+	r = kv_inode_get(&txn, s->parent, &dir);
+	if (r == 0 && !S_ISDIR(dir.rec.mode))
+		r = kv_fail(ENOTDIR);
+	if (r == 0 && s->excl) {
+		r = kv_dirent_get(&txn, s->parent, s->name, strlen(s->name), &ent);
+		r = r == -ENOENT ? 0 : r ? r : -EEXIST;
+	}
+	kv_db_read_end(&txn);
+	if (r)
+		return r;
+	struct timespec now = kv_now();
+	s->st = (struct kvfs_stat){.mode = S_IFREG | (mode & 07777),
+		.uid = cred.uid,
+		.gid = dir.rec.mode & S_ISGID ? dir.rec.gid : cred.gid,
+		.nlink = 1,
+		.atime = now,
+		.mtime = now,
+		.ctime = now,
+		.btime = now};
+	return 0;
+}
+
+int kvfs_session_create(struct kvfs_store *store, uint64_t parent, const char *name, uint32_t mode, struct kvfs_cred cred,
+	bool excl, struct kvfs_session **ret)
+{
+	int r = check_writable(store);
+	if (r == 0)
+		r = kv_name_check(name);
+	if (r)
+		return r;
+	struct kvfs_session *s = new_session(store->core);
+	if (!s)
+		return kv_fail(ENOMEM);
+	s->is_new = s->replace = s->dirty = true;
+	s->excl = excl;
+	s->parent = parent;
+	strcpy(s->name, name);
+	r = look_at_name(s, cred, mode);
+	if (r == 0)
+		r = kv_commit_reserve_ino(store->core, &s->ino);
+	if (r) {
+		kvfs_session_close(s);
+		return r;
+	}
+	*ret = s;
+	return 0;
+}
+
+int kv_session_new_key(struct kv_core *core, const char *key, uint32_t mode, struct kvfs_session **ret)
+{
+	struct kvfs_session *s = new_session(core);
+	if (!s)
+		return kv_fail(ENOMEM);
+	s->is_new = s->replace = s->dirty = true;
+	s->st.mode = S_IFREG | mode;
+	s->st.uid = geteuid();
+	s->st.gid = getegid();
+	s->st.nlink = 1;
+	s->key = strdup(key);
+	if (!s->key) {
+		kvfs_session_close(s);
+		return kv_fail(ENOMEM);
+	}
+	*ret = s;
+	return 0;
+}
+
+int kv_session_check_cond(unsigned cond, uint64_t want, bool exists, uint64_t version)
+{
+	if (cond & KVFS_IF_ABSENT && exists)
+		return -EEXIST;
+	if (cond & KVFS_IF_VERSION && (!exists || version != want))
+		return -ECANCELED;
+	return 0;
+}
+
+void kvfs_session_close(struct kvfs_session *s)
+{
+	if (!s)
+		return;
+	struct kv_core *core = s->core;
+	bool inherited = kv_core_check(core);
+	if (!inherited) {
+		pthread_mutex_lock(&s->lock);
+		int r = kv_session_reset(s);
+		(void)r; /* what could not be retired now is found as a dead door's later */
+		pthread_mutex_lock(&core->sessions_lock);
+		if (s->prev)
+			s->prev->next = s->next;
+		else
+			core->sessions = s->next;
+		if (s->next)
+			s->next->prev = s->prev;
+		pthread_mutex_unlock(&core->sessions_lock);
+		pthread_mutex_unlock(&s->lock);
+	}
+	kvfs_value_close(s->base);
+	kv_buffers_free(&s->bufs);
+	kv_session_free_xattrs(s);
+	free(s->key);
+	pthread_mutex_destroy(&s->lock);
+	free(s);
+}
+
+/* ---- bytes, locked ---- */
+
+ssize_t kvfs_session_read(struct kvfs_session *s, void *buf, size_t len, uint64_t offset)
+{
+	int r = kv_core_check(s->core);
+	if (r)
+		return r;
+	KV_GUARD(&s->lock);
+	return kv_session_read(s, buf, len, offset);
+}
+
+ssize_t kvfs_session_write(struct kvfs_session *s, const void *buf, size_t len, uint64_t offset)
+{
+	int r = kv_core_check(s->core);
+	if (r)
+		return r;
+	KV_GUARD(&s->lock);
+	return kv_session_write(s, buf, len, offset);
+}
+
+int kvfs_session_truncate(struct kvfs_session *s, uint64_t size)
+{
+	int r = kv_core_check(s->core);
+	if (r)
+		return r;
+	KV_GUARD(&s->lock);
+	return kv_session_truncate(s, size);
+}
+
+int64_t kvfs_session_seek(struct kvfs_session *s, uint64_t offset, bool hole)
+{
+	int r = kv_core_check(s->core);
+	if (r)
+		return r;
+	KV_GUARD(&s->lock);
+	return kv_session_seek(s, offset, hole);
+}
+
+int kvfs_session_clear(struct kvfs_session *s)
+{
+	int r = kv_core_check(s->core);
+	if (r)
+		return r;
+	KV_GUARD(&s->lock);
+	r = kv_session_reset(s);
+	if (r)
+		return r;
+	kvfs_value_close(kv_take(s->base));
+	s->replace = s->dirty = true;
+	s->sized = false;
+	s->cut = UINT64_MAX;
+	s->size = s->end = 0;
+	return 0;
+}
+
+/* ---- publication ---- */
+
+/* The whole value's chunks into its blob, its tail into tail_buf; only for a session that replaces. */
+static int make_content(struct kvfs_session *s, struct kv_edit *ed, uint8_t *tail_buf, struct kv_content *ret)
+{
+	uint32_t size = ed->layout.chunk_size, last = (uint32_t)(s->size / size);
+	size_t tail = s->size % size <= ed->layout.inline_max ? s->size % size : 0;
+	struct kv_content out = {.size = s->size, .blob = s->blob, .stored = s->stored, .tail = tail_buf};
+	for (size_t i = 0; i < s->bufs.n; i++) {
+		const struct kv_buffer *buf = &s->bufs.list[i];
+		uint64_t start = (uint64_t)buf->index * size;
+		if (start >= s->size)
+			break;
+		if (tail && buf->index == last) {
+			memcpy(tail_buf, buf->data, tail);
+			out.tail_len = (uint32_t)tail;
+			continue;
+		}
+		if (!out.blob)
+			out.blob = kv_value_new_blob(ed);
+		int r = kv_chunk_put(&ed->txn, out.blob, buf->index, 0, buf->data, kv_min(size, s->size - start), true);
+		if (r)
+			return r;
+		out.stored += buf->stored ? 0 : size;
+		ed->chunks++;
+	}
+	if (tail && !out.tail_len && s->blob) { /* spilled: a short last chunk moves into the record */
+		struct kv_bytes data, mask;
+		int r = kv_session_hidden(s, &ed->txn, last, &data, &mask);
+		if (r == 0) {
+			out.tail_len = (uint32_t)kv_min(tail, data.len);
+			memcpy(tail_buf, data.data, out.tail_len);
+			r = kv_chunk_del(&ed->txn, s->blob, last, 0);
+		}
+		if (r && r != -ENOENT)
+			return r;
+	}
+	*ret = out;
+	return 0;
+}
+
+static int put_xattrs(struct kvfs_session *s, struct kv_edit *ed, struct kv_inode *inode)
+{
+	for (const struct kv_session_xattr *x = s->xattrs; x; x = x->next) {
+		int r = kv_xattr_set(&ed->txn, inode->ino, x->name, x->value, x->size, 0);
+		if (r)
+			return r;
+		inode->rec.flags |= KV_INODE_XATTRS;
+	}
+	return 0;
+}
+
+/* Where a new key's name is to be; a key's directories are made on the way. */
+static int find_place(struct kvfs_session *s, struct kv_edit *ed, struct kv_place *ret)
+{
+	if (s->key)
+		return kv_namei_resolve_making(ed, s->key, true, ret);
+	*ret = (struct kv_place){.parent = s->parent, .name = s->name, .len = strlen(s->name)};
+	int r = kv_dirent_get(&ed->txn, ret->parent, ret->name, ret->len, &ret->ent);
+	ret->exists = r == 0;
+	return r == -ENOENT ? 0 : r;
+}
+
+/* Finds the inode to publish to, or makes it.  -ENOENT: its key is gone (of a new key: its directory). */
+static int find_target(struct kvfs_session *s, struct kv_edit *ed, struct kv_inode *ret)
+{
+	struct kv_place place;
+	if (!s->is_new)
+		return kv_inode_load(&ed->txn, s->ino, ret);
+	int r = find_place(s, ed, &place);
+	if (r)
+		return r;
+	if (place.exists) {
+		if (s->excl)
+			return -EEXIST;
+		if (!S_ISREG(place.ent.type))
+			return kv_fail(S_ISDIR(place.ent.type) ? EISDIR : S_ISLNK(place.ent.type) && s->key ? ELOOP : EEXIST);
+		r = kv_inode_load(&ed->txn, place.ent.ino, ret);
+		return r ? r : kv_session_check_cond(s->cond, s->cond_version, true, ret->rec.version);
+	}
+	r = kv_session_check_cond(s->cond, s->cond_version, false, 0);
+	if (r)
+		return r;
+	struct kv_make make = {.mode = s->st.mode, .uid = s->st.uid, .gid = s->st.gid, .ino = s->ino};
+	r = kv_namei_make(ed, place.parent, place.name, place.len, &make, ret);
+	if (r == 0 && !s->key)
+		ret->rec.gid = s->st.gid; /* chown before publication outranks the directory's setgid bit */
+	return r ? r : put_xattrs(s, ed, ret);
+}
+
+struct patch_arg {
+	struct kvfs_session *s;
+	struct kv_edit *ed;
+};
+
+static int patch_next(void *arg, uint32_t index, uint32_t *ret)
+{
+	struct patch_arg *a = arg;
+	return kv_session_next(a->s, &a->ed->txn, index, ret);
+}
+
+static int patch_apply(void *arg, struct kv_txn *txn, uint32_t index, uint8_t *chunk)
+{
+	struct patch_arg *a = arg;
+	return kv_session_apply(a->s, txn, index, chunk);
+}
+
+/* The session's value into the inode. */
+static int put_value(struct kvfs_session *s, struct kv_edit *ed, struct kv_inode *inode, bool *ret_keeps_blob)
+{
+	const struct timespec *mtime = s->times & KVFS_SET_MTIME ? &s->mtime : NULL;
+	*ret_keeps_blob = false;
+	if (s->replace) {
+		uint8_t tail[KV_TAIL_BUF];
+		struct kv_content content;
+		int r = make_content(s, ed, tail, &content);
+		*ret_keeps_blob = true;
+		return r ? r : kv_value_replace(ed, inode, &content, mtime);
+	}
+	struct patch_arg arg = {s, ed};
+	struct kv_patch patch = {.cut = s->cut,
+		.end = s->end,
+		.size = s->size,
+		.sized = s->sized,
+		.next = patch_next,
+		.apply = patch_apply,
+		.arg = &arg};
+	return kv_value_patch(ed, inode, &patch, mtime);
+}
+
+/* After a publication the session goes on as one that changes parts of what it published. */
+static void settle(struct kvfs_session *s, const struct kv_inode *inode, struct kvfs_value *base)
+{
+	kv_session_drop_buffers(s, 0);
+	kvfs_value_close(s->base);
+	s->base = base;
+	s->ino = inode->ino;
+	s->size = inode->rec.size;
+	s->is_new = s->replace = s->dirty = s->sized = false;
+	s->cut = UINT64_MAX;
+	s->end = s->blob = s->stored = 0;
+	s->times = 0;
+	kv_session_free_xattrs(s);
+	kv_inode_stat(inode, &s->st);
+}
+
+static int put_times(struct kvfs_session *s, struct kv_inode *inode, struct timespec now)
+{
+	if (s->times & KVFS_SET_ATIME)
+		inode->rec.atime = kv_rec_time(s->atime);
+	if (s->times & KVFS_SET_MTIME)
+		inode->rec.mtime = kv_rec_time(s->mtime);
+	inode->rec.ctime = kv_rec_time(now);
+	return 0;
+}
+
+/* Everything of a publication but the commit itself.  *ret_base: a hold on what will be published. */
+static int prepare(struct kvfs_session *s, struct kv_edit *ed, struct kv_inode *inode, struct kvfs_value **ret_base)
+{
+	bool keeps_blob;
+	int r = find_target(s, ed, inode);
+	if (r == 0)
+		r = put_value(s, ed, inode, &keeps_blob);
+	if (r)
+		return r;
+	put_times(s, inode, ed->now);
+	r = kv_inode_put(&ed->txn, inode, false);
+	if (r == 0 && s->blob)
+		r = kv_hidden_del(&ed->txn, s->blob);
+	if (r == 0 && s->blob && (!keeps_blob || inode->rec.blob != s->blob))
+		r = kv_value_retire_blob(ed, s->blob, s->stored);
+	/* entered before the value becomes current, so no look is needed after (held.c, H1) */
+	return r ? r : kv_held_new(s->core, inode, true, ret_base);
+}
+
+/* Only times were set: no new version of the value. */
+static int publish_times(struct kvfs_session *s)
+{
+	struct kv_edit ed;
+	struct kv_inode inode;
+	int r = kv_commit_begin(s->core, &ed);
+	if (r)
+		return r;
+	r = kv_inode_load(&ed.txn, s->ino, &inode);
+	if (r == 0) {
+		put_times(s, &inode, ed.now);
+		r = kv_inode_put(&ed.txn, &inode, false);
+	}
+	if (r == 0)
+		r = kv_changes_add(&ed.changes, KV_CHANGE_ATTR, inode.rec.mode & S_IFMT, inode.ino, inode.rec.parent, inode.name,
+			inode.rec.name_len);
+	r = kv_commit_finish(s->core, &ed, r);
+	if (r == 0)
+		s->times = 0;
+	return r;
+}
+
+/* The blob's bookkeeping is full: become a session that replaces the whole value, by writing what it sees. */
+static int flatten(struct kvfs_session *s)
+{
+	struct kvfs_session *whole = new_session(s->core);
+	KV_FREE uint8_t *buf = malloc(1 << 20);
+	if (!whole || !buf) {
+		kvfs_session_close(whole);
+		return kv_fail(ENOMEM);
+	}
+	whole->ino = s->ino;
+	whole->replace = true;
+	int r = 0;
+	for (uint64_t at = 0; r == 0 && at < s->size;) {
+		int64_t data = kv_session_seek(s, at, false);
+		if (data < 0) {
+			r = data == -ENXIO ? 0 : (int)data;
+			break;
+		}
+		ssize_t n = kv_session_read(s, buf, 1 << 20, (uint64_t)data);
+		if (n > 0)
+			n = kv_session_write(whole, buf, (size_t)n, (uint64_t)data);
+		r = n < 0 ? (int)n : 0;
+		at = (uint64_t)data + (uint64_t)kv_max(n > 0 ? (uint64_t)n : 0, 1);
+	}
+	if (r == 0)
+		r = kv_session_reset(s);
+	if (r == 0) {
+		kvfs_value_close(kv_take(s->base));
+		struct kv_buffers bufs = s->bufs;
+		s->bufs = whole->bufs;
+		whole->bufs = bufs;
+		s->blob = whole->blob;
+		s->stored = whole->stored;
+		whole->blob = 0;
+		s->replace = true;
+		s->sized = false;
+	}
+	kvfs_session_close(whole);
+	return r;
+}
+
+static int publish_value(struct kvfs_session *s)
+{
+	struct kv_edit ed;
+	struct kv_inode inode;
+	struct kvfs_value *base = NULL;
+	int r = s->replace && s->bufs.n > KV_SPILL_SLICE ? kv_session_spill(s) : 0;
+	if (r == 0)
+		r = kv_commit_begin(s->core, &ed);
+	if (r)
+		return r;
+	r = prepare(s, &ed, &inode, &base);
+	if (r == -ENOENT && !s->is_new) { /* deleted meanwhile */
+		kv_commit_abort(&ed);
+		s->orphan = true;
+		return 0;
+	}
+	r = kv_commit_finish(s->core, &ed, r);
+	if (r)
+		kvfs_value_close(base);
+	else
+		settle(s, &inode, base);
+	return r;
+}
+
+static int publish(struct kvfs_session *s)
+{
+	if (s->orphan)
+		return 0;
+	if (!s->dirty)
+		return s->times ? publish_times(s) : 0;
+	int r = publish_value(s);
+	if (r == -EOVERFLOW) {
+		r = flatten(s);
+		if (r == 0)
+			r = publish_value(s);
+	}
+	return r;
+}
+
+int kvfs_session_publish(struct kvfs_session *s)
+{
+	int r = kv_core_check(s->core);
+	if (r)
+		return r;
+	KV_GUARD(&s->lock);
+	return publish(s);
+}
+
+/* One append as a transaction of its own. */
+static int append_once(struct kvfs_session *s, const void *buf, size_t len)
+{
+	struct kv_edit ed;
+	struct kv_inode inode;
+	struct kvfs_value *base = NULL;
+	int r = kv_commit_begin(s->core, &ed);
+	if (r)
+		return r;
+	r = find_target(s, &ed, &inode);
+	if (r == 0 && inode.rec.size > KV_VALUE_MAX - len)
+		r = kv_fail(EFBIG);
+	if (r == 0)
+		r = kv_value_append(&ed, &inode, buf, len);
+	if (r == 0)
+		r = kv_inode_put(&ed.txn, &inode, false);
+	if (r == 0)
+		r = kv_held_new(s->core, &inode, true, &base);
+	r = kv_commit_finish(s->core, &ed, r);
+	if (r)
+		kvfs_value_close(base);
+	else
+		settle(s, &inode, base);
+	return r;
+}
+
+ssize_t kvfs_session_append(struct kvfs_session *s, const void *buf, size_t len)
+{
+	int r = kv_core_check(s->core);
+	if (r)
+		return r;
+	KV_GUARD(&s->lock);
+	if (s->orphan) /* nobody else can add to it any more */
+		return kv_session_write(s, buf, len, s->size);
+	if (s->dirty && !(s->is_new && s->size == 0))
+		return kv_fail(EBUSY);
+	if (len == 0)
+		return 0;
+	r = append_once(s, buf, len);
+	if (r == -ENOENT && !s->is_new) {
+		s->orphan = true;
+		return kv_session_write(s, buf, len, s->size);
+	}
+	return r ? r : (ssize_t)len;
+}
+
+void kvfs_session_orphan(struct kvfs_session *s)
+{
+	KV_GUARD(&s->lock);
+	s->orphan = true;
+}

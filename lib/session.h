@@ -1,0 +1,79 @@
+/* Write sessions inside: what session.c (life and publication), session_io.c (bytes) and session_attr.c (attributes) share. */
+#ifndef KV_SESSION_H
+#define KV_SESSION_H
+
+#include <kvfs_ll.h>
+
+#include "buffer.h"
+#include "commit.h"
+#include "held.h"
+
+struct kv_session_xattr {
+	char *name;
+	void *value;
+	size_t size;
+	struct kv_session_xattr *next;
+};
+
+struct kvfs_session {
+	struct kv_core *core;
+	struct kvfs_session *prev, *next; /* protected by core->sessions_lock */
+	pthread_mutex_t lock; /* protects all that follows */
+
+	/* what it will be published as */
+	uint64_t ino;
+	uint64_t parent; /* is_new: where it will be named */
+	char name[KVFS_NAME_MAX + 1];
+	char *key; /* is_new, instead of parent and name: a whole key, whose directories are made then */
+	unsigned cond; /* with key: KVFS_IF_* */
+	uint64_t cond_version;
+	bool is_new; /* has no inode yet */
+	bool excl; /* is_new: the name must still be free then */
+	bool orphan; /* never: its key is gone */
+	struct kvfs_stat st; /* is_new: mode, owner; else as last seen */
+
+	/* what was written: `bufs` over hidden chunks of `blob` over (unless replace) `base` */
+	bool dirty;
+	bool replace; /* the whole value is the session's; else only bytes marked as written are */
+	struct kvfs_value *base; /* NULL: replace */
+	uint64_t size; /* as the writer sees it */
+	uint64_t cut; /* base bytes from here on are gone; UINT64_MAX none */
+	uint64_t end; /* one past the last byte written */
+	bool sized; /* a truncation decided the size */
+	struct kv_buffers bufs;
+	uint64_t blob; /* of hidden chunks; 0 none yet */
+	uint64_t stored; /* bytes in them */
+
+	/* attributes to publish with it */
+	unsigned times; /* KVFS_SET_ATIME, KVFS_SET_MTIME */
+	struct timespec atime, mtime;
+	struct kv_session_xattr *xattrs; /* is_new */
+};
+
+/* A session on a key that need not exist, nor its directories; `mode` of the value if it is made. */
+int kv_session_new_key(struct kv_core *core, const char *key, uint32_t mode, struct kvfs_session **ret);
+/* What KVFS_IF_ABSENT and KVFS_IF_VERSION ask of an existing inode; `exists` false: of none. */
+int kv_session_check_cond(unsigned cond, uint64_t want, bool exists, uint64_t version);
+
+/* All with s->lock held. */
+ssize_t kv_session_read(struct kvfs_session *s, void *buf, size_t len, uint64_t offset);
+ssize_t kv_session_write(struct kvfs_session *s, const void *buf, size_t len, uint64_t offset);
+int kv_session_truncate(struct kvfs_session *s, uint64_t size);
+/* Moves all buffers to hidden chunks. */
+int kv_session_spill(struct kvfs_session *s);
+/* Forgets everything written: buffers freed, hidden chunks retired. */
+int kv_session_reset(struct kvfs_session *s);
+void kv_session_drop_buffers(struct kvfs_session *s, uint32_t index);
+/* What was written in chunk `index`, from hidden chunks. *ret_mask.data NULL: all of it.  -ENOENT */
+int kv_session_hidden(struct kvfs_session *s, struct kv_txn *txn, uint32_t index, struct kv_bytes *ret, struct kv_bytes *ret_mask);
+/* kv_patch.next and .apply of what the session wrote. */
+int kv_session_next(struct kvfs_session *s, struct kv_txn *txn, uint32_t index, uint32_t *ret);
+int kv_session_apply(struct kvfs_session *s, struct kv_txn *txn, uint32_t index, uint8_t *chunk);
+/* As kvfs_session_seek. */
+int64_t kv_session_seek(struct kvfs_session *s, uint64_t offset, bool hole);
+void kv_session_free_xattrs(struct kvfs_session *s);
+
+#define KV_SPILL_SLICE 128u /* chunks in one transaction: 4 MiB */
+#define KV_SESSION_BUFFERS 256u /* chunks one session keeps in memory: 8 MiB */
+
+#endif

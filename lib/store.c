@@ -1,0 +1,307 @@
+/* Opening and closing stores, and the registry of those this process has open: LMDB must not open one environment twice in a
+ * process, and the doors file's locks would fall if it were closed once too often.
+ *
+ * After a fork the child's registry is empty and everything it inherited is dead (core.h, fork_count). */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+
+#include "core.h"
+#include "create.h"
+#include "err.h"
+#include "meta.h"
+
+#define BUFFER_DEFAULT ((size_t)64 << 20)
+#define BUFFER_MIN ((size_t)256 << 10)
+
+static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct kv_core *registry; /* protected by registry_lock */
+static _Atomic uint64_t fork_count;
+static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
+
+uint64_t kv_fork_count(void)
+{
+	return atomic_load_explicit(&fork_count, memory_order_relaxed);
+}
+
+static void before_fork(void)
+{
+	pthread_mutex_lock(&registry_lock);
+}
+
+static void after_fork_parent(void)
+{
+	pthread_mutex_unlock(&registry_lock);
+}
+
+static void after_fork_child(void)
+{
+	registry = NULL;
+	atomic_fetch_add(&fork_count, 1);
+	pthread_mutex_unlock(&registry_lock);
+}
+
+static void watch_forks(void)
+{
+	pthread_atfork(before_fork, after_fork_parent, after_fork_child);
+}
+
+/* ---- checks before opening ---- */
+
+/* LMDB's locks and memory maps work between the processes of one machine, on its own file systems. */
+static int check_local(int dirfd, struct kvfs_error *err)
+{
+	static const struct {
+		unsigned type;
+		const char *name;
+	} remote[] = {{0x6969, "NFS"}, {0x517B, "SMB"}, {0xFF534D42, "CIFS"}, {0xFE534D42, "SMB2"}, {0x01021997, "9p"},
+		{0x5346414F, "AFS"}, {0x00C36400, "Ceph"}, {0x65735546, "FUSE"}, {0x0BD00BD0, "Lustre"}, {0x013111A8, "IBRIX"},
+		{0x47504653, "GPFS"}};
+	struct statfs fs;
+	if (fstatfs(dirfd, &fs))
+		return kv_explain(err, errno, "%s", strerror(errno));
+	for (size_t i = 0; i < KV_ARRAY_LEN(remote); i++)
+		if ((unsigned)fs.f_type == remote[i].type)
+			return kv_explain(err, EXDEV,
+				"the store lies on a %s file system; it needs a local disk (share a mount of it instead)",
+				remote[i].name);
+	return 0;
+}
+
+static int open_dir(const char *path, const struct kvfs_options *opt, int *ret, struct kvfs_error *err)
+{
+	bool made = false;
+	if (opt->flags & KVFS_CREATE) {
+		made = mkdir(path, 0700) == 0;
+		if (!made && errno != EEXIST)
+			return kv_explain(err, errno, "cannot make the directory: %s", strerror(errno));
+	}
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0) {
+		int e = errno;
+		return kv_explain(err, e, "%s",
+			e == ENOENT    ? "no store there"
+			: e == ENOTDIR ? "not a directory, so not a store"
+				       : strerror(e));
+	}
+	if (made && ((opt->set_group && fchown(fd, (uid_t)-1, opt->group)) || fchmod(fd, opt->mode))) {
+		int e = errno;
+		close(fd);
+		rmdir(path);
+		return kv_explain(err, e, "cannot set group and mode: %s", strerror(e));
+	}
+	*ret = fd;
+	return 0;
+}
+
+/* Is a sound store there?  Makes one if asked to. */
+static int check_store(int dirfd, const char *path, const struct kvfs_options *opt, struct kvfs_error *err)
+{
+	struct stat st;
+	int r = check_local(dirfd, err);
+	if (r)
+		return r;
+	if (fstatat(dirfd, "data.mdb", &st, 0)) {
+		if (errno != ENOENT)
+			return kv_explain(err, errno, "data.mdb: %s", strerror(errno));
+		if (!(opt->flags & KVFS_CREATE))
+			return kv_explain(err, ENOENT, "no store there (the directory has no data.mdb)");
+		r = kv_create(dirfd, path, opt, err);
+		if (r)
+			return r;
+	} else if (opt->flags & KVFS_EXCL) {
+		return kv_explain(err, EEXIST, "a store is there already");
+	}
+	r = kv_format_check(dirfd, err);
+	if (r)
+		return r;
+	r = kv_dbfile_check(dirfd, NULL, err);
+	return r == -ENOENT ? kv_explain(err, ENOENT, "no store there") : r;
+}
+
+static int check_super(struct kv_core *core, struct kvfs_error *err)
+{
+	struct kv_txn txn;
+	int r = kv_db_read(core->db, &txn);
+	if (r)
+		return kv_explain(err, -r, "%s", strerror(-r));
+	r = kv_meta_get(&txn, &core->super);
+	kv_db_read_end(&txn);
+	if (r == -ENOENT)
+		return kv_explain(err, EMEDIUMTYPE, "an LMDB file, but not a kvfs store");
+	if (r)
+		return kv_explain(err, -r, "the store's own record is damaged; restore a backup");
+	const struct kv_rec_super *s = &core->super;
+	if (s->format != KV_FORMAT_VERSION || s->incompat & ~KV_INCOMPAT_KNOWN)
+		return kv_explain(err, EMEDIUMTYPE,
+			"the store has format %u (features %llx), this kvfs (%s) knows format %d; use a newer kvfs", s->format,
+			(unsigned long long)s->incompat, KVFS_VERSION, KV_FORMAT_VERSION);
+	if (s->chunk_size < 512 || s->chunk_size > 1 << 20 || s->inline_max > 4096 || s->inline_max >= s->chunk_size)
+		return kv_explain(err, EUCLEAN, "the store's own record is damaged; restore a backup");
+	core->layout = (struct kv_layout){s->chunk_size, s->inline_max};
+	return 0;
+}
+
+/* ---- the core ---- */
+
+static void free_core(struct kv_core *core, bool inherited)
+{
+	if (!core)
+		return;
+	kv_db_close(core->db, inherited);
+	kv_doors_close(core->doors, inherited);
+	pthread_mutex_destroy(&core->ino_lock);
+	pthread_mutex_destroy(&core->sessions_lock);
+	free(core->path);
+	free(core);
+}
+
+static int open_core(struct kv_core *core, int dirfd, const struct kvfs_options *opt, struct kvfs_error *err)
+{
+	struct stat st;
+	if (fstatat(dirfd, "data.mdb", &st, 0))
+		return kv_explain(err, errno, "data.mdb: %s", strerror(errno));
+	mode_t mode = st.st_mode & 0666;
+	bool no_lock = false;
+	int r = kv_doors_open(
+		dirfd, mode, opt->set_group ? opt->group : (gid_t)-1, opt->purpose ? opt->purpose : "library", &core->doors, err);
+	if (r == -EROFS && core->rdonly)
+		no_lock = true; /* on a read-only file system nobody can change what we read */
+	else if (r)
+		return r;
+	if (!no_lock) {
+		r = kv_dbfile_reserve_lock(dirfd, mode, err);
+		if (r)
+			return r;
+	}
+	/* A read-only store still opens its environment for writing where it may: the next opener in this process may write. */
+	struct kv_db_options dbopt = {.rdonly = core->rdonly,
+		.no_lock = no_lock,
+		.map_size = opt->map_size,
+		.mode = mode,
+		.durability = core->durability};
+	r = kv_db_open(core->path, &dbopt, &core->db, err);
+	return r ? r : check_super(core, err);
+}
+
+static int new_core(int dirfd, const char *path, const struct kvfs_options *opt, struct kv_core **ret, struct kvfs_error *err)
+{
+	struct kv_core *core = calloc(1, sizeof *core);
+	if (!core)
+		return kv_explain(err, ENOMEM, "out of memory");
+	pthread_mutex_init(&core->ino_lock, NULL);
+	pthread_mutex_init(&core->sessions_lock, NULL);
+	core->path = realpath(path, NULL);
+	core->rdonly = opt->flags & KVFS_RDONLY;
+	core->durability = opt->durability;
+	core->buffer_limit = kv_max(opt->buffer_size, BUFFER_MIN);
+	core->fork_count = kv_fork_count();
+	core->look_for_dead = true;
+	core->refs = 1;
+	int r = core->path ? open_core(core, dirfd, opt, err) : kv_explain(err, errno, "%s", strerror(errno));
+	if (r) {
+		free_core(core, false);
+		return r;
+	}
+	*ret = core;
+	return 0;
+}
+
+static struct kv_core *find_core(const struct stat *st)
+{
+	for (struct kv_core *c = registry; c; c = c->next)
+		if (c->dev == st->st_dev && c->inode == st->st_ino)
+			return c;
+	return NULL;
+}
+
+static int get_core(const char *path, const struct kvfs_options *opt, struct kv_core **ret, struct kvfs_error *err)
+{
+	KV_FD int dirfd = -1;
+	struct stat st;
+	int r = open_dir(path, opt, &dirfd, err);
+	if (r)
+		return r;
+	KV_GUARD(&registry_lock);
+	struct kv_core *core = fstatat(dirfd, "data.mdb", &st, 0) == 0 ? find_core(&st) : NULL;
+	if (core) {
+		if (opt->flags & KVFS_EXCL)
+			return kv_explain(err, EEXIST, "a store is there already");
+		if (core->rdonly && !(opt->flags & KVFS_RDONLY))
+			return kv_explain(err, EROFS, "this process has the store open read-only");
+		core->refs++;
+		*ret = core;
+		return 0;
+	}
+	r = check_store(dirfd, path, opt, err);
+	if (r == 0)
+		r = new_core(dirfd, path, opt, &core, err);
+	if (r)
+		return r;
+	fstatat(dirfd, "data.mdb", &st, 0);
+	core->dev = st.st_dev;
+	core->inode = st.st_ino;
+	core->next = registry;
+	registry = core;
+	*ret = core;
+	return 0;
+}
+
+int kvfs_open(const char *path, const struct kvfs_options *user, struct kvfs_store **ret, struct kvfs_error *err)
+{
+	struct kvfs_options opt = {0};
+	if (user)
+		memcpy(&opt, user, kv_min(user->size, sizeof opt));
+	if (opt.flags & ~(unsigned)(KVFS_RDONLY | KVFS_CREATE | KVFS_EXCL) || opt.durability > KVFS_NONE ||
+		(opt.flags & KVFS_RDONLY && opt.flags & KVFS_CREATE))
+		return kv_explain(err, EINVAL, "unknown or contradicting options");
+	if (!opt.mode)
+		opt.mode = 0700;
+	if (opt.set_group)
+		opt.mode |= S_ISGID;
+	if (!opt.durability)
+		opt.durability = KVFS_FULL;
+	if (!opt.buffer_size)
+		opt.buffer_size = BUFFER_DEFAULT;
+	pthread_once(&fork_once, watch_forks);
+	struct kvfs_store *store = calloc(1, sizeof *store);
+	if (!store)
+		return kv_explain(err, ENOMEM, "out of memory");
+	int r = get_core(path, &opt, &store->core, err);
+	if (r) {
+		free(store);
+		return r;
+	}
+	store->rdonly = opt.flags & KVFS_RDONLY;
+	*ret = store;
+	return 0;
+}
+
+void kvfs_close(struct kvfs_store *store)
+{
+	if (!store)
+		return;
+	struct kv_core *core = store->core;
+	free(store);
+	if (kv_core_check(core)) { /* in a child: the memory is a copy, everything else is the parent's */
+		if (--core->refs == 0)
+			free_core(core, true);
+		return;
+	}
+	KV_GUARD(&registry_lock);
+	if (--core->refs)
+		return;
+	struct kv_core **at = &registry;
+	while (*at != core)
+		at = &(*at)->next;
+	*at = core->next;
+	free_core(core, false);
+}
+
+const char *kvfs_version(void)
+{
+	return KVFS_VERSION;
+}

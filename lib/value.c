@@ -1,0 +1,458 @@
+/* Values; see value.h.
+ *
+ * Invariants:
+ *  V1  A value of `size` bytes has chunks 0 .. ceil(size / chunk_size) - 1; an absent one is a hole.  If the record has a tail, it stands for the
+ *      last chunk, which then has no record that is part of the value.
+ *  V2  A published chunk record never changes, except that an append may lengthen the last one: readers clamp by their size.
+ *  V3  What a commit retires is freed by a later one (reap.c), never by itself: a reader that enters its hold and then still
+ *      finds the value current cannot lose it. */
+#include "value.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <sys/stat.h>
+
+#include "err.h"
+#include "garbage.h"
+
+void kv_version_of(const struct kv_inode *inode, struct kv_version *ret)
+{
+	ret->view.blob = inode->rec.blob;
+	ret->view.gen = inode->rec.gen;
+	ret->view.ncuts = inode->rec.ncuts;
+	ret->view.nskips = inode->rec.nskips;
+	memcpy(ret->view.cuts, inode->cuts, sizeof inode->cuts);
+	memcpy(ret->view.skips, inode->skips, sizeof inode->skips);
+	ret->size = inode->rec.size;
+	ret->tail_len = inode->rec.tail_len;
+	ret->tail = inode->tail;
+}
+
+/* ---- reading ---- */
+
+/* The stored bytes of chunk `index` (shorter than the chunk: zeros follow); -ENOENT a hole. */
+static int chunk_bytes(struct kv_cursor *c, const struct kv_layout *lay, const struct kv_version *ver, uint32_t index,
+	struct kv_bytes *ret, uint32_t *ret_gen)
+{
+	if (ver->tail_len && index == ver->size / lay->chunk_size) {
+		*ret = (struct kv_bytes){ver->tail, ver->tail_len};
+		return 0;
+	}
+	if (!ver->view.blob)
+		return -ENOENT;
+	return kv_chunk_get(c, &ver->view, index, ret, ret_gen);
+}
+
+/* Copies bytes [at, at + n) of a chunk whose stored bytes are `src`. */
+static void copy_part(void *dst, struct kv_bytes src, size_t at, size_t n)
+{
+	size_t have = at < src.len ? kv_min(n, src.len - at) : 0;
+	if (have)
+		memcpy(dst, (const uint8_t *)src.data + at, have);
+	memset((uint8_t *)dst + have, 0, n - have);
+}
+
+static ssize_t read_chunks(
+	struct kv_txn *txn, const struct kv_layout *lay, const struct kv_version *ver, uint8_t *buf, size_t len, uint64_t offset)
+{
+	struct kv_cursor c;
+	int r = kv_cursor_open(txn, KV_CHUNK, &c);
+	size_t done = 0;
+	while (r == 0 && done < len) {
+		uint32_t index = (uint32_t)((offset + done) / lay->chunk_size);
+		size_t at = (offset + done) % lay->chunk_size, n = kv_min(len - done, lay->chunk_size - at);
+		struct kv_bytes b = {0};
+		r = chunk_bytes(&c, lay, ver, index, &b, NULL);
+		if (r == -ENOENT)
+			r = 0;
+		if (r == 0)
+			copy_part(buf + done, b, at, n);
+		done += n;
+	}
+	kv_cursor_close(&c);
+	return r ? r : (ssize_t)len;
+}
+
+ssize_t kv_value_read(
+	struct kv_txn *txn, const struct kv_layout *lay, const struct kv_version *ver, void *buf, size_t len, uint64_t offset)
+{
+	if (offset >= ver->size)
+		return 0;
+	len = kv_min(kv_min(len, ver->size - offset), SSIZE_MAX);
+	if (ver->view.blob)
+		return read_chunks(txn, lay, ver, buf, len, offset);
+	/* all tail (or a hole): no chunk table needed */
+	if (ver->size / lay->chunk_size == 0) {
+		copy_part(buf, (struct kv_bytes){ver->tail, ver->tail_len}, offset, len);
+		return (ssize_t)len;
+	}
+	return read_chunks(txn, lay, ver, buf, len, offset);
+}
+
+int64_t kv_value_seek(struct kv_txn *txn, const struct kv_layout *lay, const struct kv_version *ver, uint64_t offset, bool hole)
+{
+	if (offset >= ver->size)
+		return -ENXIO;
+	struct kv_cursor c;
+	int r = kv_cursor_open(txn, KV_CHUNK, &c);
+	if (r)
+		return r;
+	uint64_t last = (ver->size - 1) / lay->chunk_size, index = offset / lay->chunk_size;
+	for (; index <= last; index++) {
+		struct kv_bytes b;
+		r = chunk_bytes(&c, lay, ver, (uint32_t)index, &b, NULL);
+		if (r && r != -ENOENT)
+			break;
+		if ((r == -ENOENT) == hole)
+			break;
+		uint32_t next;
+		if (!hole && ver->view.blob && kv_chunk_next_index(&c, ver->view.blob, (uint32_t)index + 1, &next) == 0)
+			index = kv_min(next, ver->tail_len ? last : UINT32_MAX) - 1; /* skip the hole at once */
+		else if (!hole)
+			index = last > index && ver->tail_len ? last - 1 : last;
+	}
+	kv_cursor_close(&c);
+	if (r && r != -ENOENT)
+		return r;
+	if (index > last)
+		return hole ? (int64_t)ver->size : -ENXIO;
+	return (int64_t)kv_max(offset, index * lay->chunk_size);
+}
+
+/* ---- retiring ---- */
+
+static int add_garbage(struct kv_edit *ed, struct kv_garbage *g)
+{
+	g->due = ed->seq;
+	g->id = ed->retired++;
+	ed->head.rec.garbage_bytes += g->rec.bytes;
+	return kv_garbage_put(&ed->txn, g);
+}
+
+int kv_value_retire_blob(struct kv_edit *ed, uint64_t blob, uint64_t bytes)
+{
+	struct kv_garbage g = {.rec = {.kind = KV_GARBAGE_BLOB, .blob = blob, .below = UINT64_MAX, .bytes = bytes}};
+	ed->chunks += kv_min(bytes / ed->layout.chunk_size + 1, 1024);
+	return add_garbage(ed, &g);
+}
+
+int kv_value_retire(struct kv_edit *ed, struct kv_inode *inode)
+{
+	if (!S_ISREG(inode->rec.mode))
+		return 0;
+	ed->head.rec.value_bytes -= inode->rec.size;
+	return inode->rec.blob ? kv_value_retire_blob(ed, inode->rec.blob, inode->rec.stored) : 0;
+}
+
+uint64_t kv_value_new_blob(struct kv_edit *ed)
+{
+	return ed->head.rec.next_blob++;
+}
+
+/* ---- replacing ---- */
+
+/* What every publication does to the inode and the log. */
+static int published(struct kv_edit *ed, struct kv_inode *inode, const struct timespec *mtime)
+{
+	inode->rec.version = ed->seq;
+	inode->rec.epoch++;
+	inode->rec.mtime = kv_rec_time(mtime ? *mtime : ed->now);
+	inode->rec.ctime = kv_rec_time(ed->now);
+	ed->head.rec.value_bytes += inode->rec.size;
+	return kv_changes_add(&ed->changes, KV_CHANGE_PUT, inode->rec.mode & S_IFMT, inode->ino, inode->rec.parent, inode->name,
+		inode->rec.name_len);
+}
+
+int kv_value_replace(struct kv_edit *ed, struct kv_inode *inode, const struct kv_content *content, const struct timespec *mtime)
+{
+	int r = kv_value_retire(ed, inode);
+	if (r)
+		return r;
+	inode->rec.size = content->size;
+	inode->rec.blob = content->blob;
+	inode->rec.stored = content->stored;
+	inode->rec.gen = 0;
+	inode->rec.next_gen = 1;
+	inode->rec.ncuts = inode->rec.nskips = 0;
+	kv_inode_set_tail(inode, content->tail, content->tail_len);
+	return published(ed, inode, mtime);
+}
+
+int kv_value_write_chunks(struct kv_edit *ed, uint64_t blob, const void *data, size_t len, uint64_t *ret_stored)
+{
+	uint32_t size = ed->layout.chunk_size, index = 0;
+	for (size_t at = 0; at < len; at += size, index++) {
+		size_t n = kv_min(size, len - at);
+		int r = kv_chunk_put(&ed->txn, blob, index, 0, (const uint8_t *)data + at, n, true);
+		if (r)
+			return r;
+		*ret_stored += n;
+		ed->chunks++;
+	}
+	return 0;
+}
+
+int kv_value_content(struct kv_edit *ed, const void *data, size_t len, struct kv_content *ret)
+{
+	size_t tail = len % ed->layout.chunk_size;
+	*ret = (struct kv_content){.size = len};
+	if (tail <= ed->layout.inline_max) {
+		ret->tail = (const uint8_t *)data + (len - tail);
+		ret->tail_len = (uint32_t)tail;
+		len -= tail;
+	}
+	if (!len)
+		return 0;
+	ret->blob = kv_value_new_blob(ed);
+	return kv_value_write_chunks(ed, ret->blob, data, len, &ret->stored);
+}
+
+/* ---- patching ---- */
+
+/* A patch in progress: the base it goes on, and what it leaves behind. */
+struct patching {
+	struct kv_edit *ed;
+	struct kv_inode *inode;
+	const struct kv_patch *patch;
+	struct kv_version base;
+	uint8_t base_tail[KV_TAIL_BUF];
+	uint64_t keep; /* bytes of the base that survive */
+	uint64_t size; /* of the result */
+	uint32_t gen; /* of the chunks it writes */
+	struct kv_cursor cursor;
+	uint8_t *chunk; /* one chunk, being built */
+	struct {
+		uint32_t index, gen;
+	} * superseded;
+	size_t nsuperseded, cap;
+	uint64_t superseded_bytes;
+};
+
+static int supersede(struct patching *p, uint32_t index, uint32_t gen, size_t bytes)
+{
+	if (p->nsuperseded == p->cap) {
+		size_t cap = p->cap ? p->cap * 2 : 16;
+		void *list = realloc(p->superseded, cap * sizeof *p->superseded);
+		if (!list)
+			return kv_fail(ENOMEM);
+		p->superseded = list;
+		p->cap = cap;
+	}
+	p->superseded[p->nsuperseded].index = index;
+	p->superseded[p->nsuperseded++].gen = gen;
+	p->superseded_bytes += bytes;
+	return 0;
+}
+
+/* Builds chunk `index` of the result in p->chunk: what survives of the base under what was written.  Returns how the base has it
+ * in *ret_gen and *ret_old: bytes of its record, 0 when it has none. */
+static int build_chunk(struct patching *p, uint32_t index, uint32_t *ret_gen, size_t *ret_old)
+{
+	uint32_t size = p->ed->layout.chunk_size;
+	uint64_t start = (uint64_t)index * size;
+	struct kv_bytes b = {0};
+	*ret_old = 0;
+	int r = start < p->base.size ? chunk_bytes(&p->cursor, &p->ed->layout, &p->base, index, &b, ret_gen) : -ENOENT;
+	if (r && r != -ENOENT)
+		return r;
+	if (r == 0 && b.data != p->base.tail)
+		*ret_old = b.len;
+	b.len = p->keep > start ? kv_min(b.len, p->keep - start) : 0;
+	copy_part(p->chunk, b, 0, size);
+	return p->patch->apply(p->patch->arg, &p->ed->txn, index, p->chunk);
+}
+
+static int write_chunk(struct patching *p, uint32_t index)
+{
+	struct kv_edit *ed = p->ed;
+	uint32_t size = ed->layout.chunk_size, old_gen = 0;
+	size_t old;
+	int r = build_chunk(p, index, &old_gen, &old);
+	if (r)
+		return r;
+	uint64_t len = kv_min(size, p->size - (uint64_t)index * size);
+	/* An append keeps the generation, so what readers of it have must stay: a record does not become a tail. */
+	bool in_place = p->patch->append && old;
+	bool is_tail = len < size && len <= ed->layout.inline_max && !in_place;
+	if (is_tail) {
+		kv_inode_set_tail(p->inode, p->chunk, len);
+	} else {
+		r = kv_chunk_put(&ed->txn, p->inode->rec.blob, index, in_place ? old_gen : p->gen, p->chunk, len, false);
+		if (r)
+			return r;
+		p->inode->rec.stored += len;
+		ed->chunks++;
+		if (in_place) {
+			p->inode->rec.stored -= old;
+			return 0;
+		}
+	}
+	return old && (uint64_t)index * size < p->keep ? supersede(p, index, old_gen, old) : 0;
+}
+
+/* The chunks to write, in order: those written to, the one that was the tail (it may be none any more), and the one a cut goes through. */
+static int next_index(const struct patching *p, uint64_t from, uint32_t *ret)
+{
+	uint32_t size = p->ed->layout.chunk_size;
+	uint64_t best = UINT64_MAX;
+	uint32_t index;
+	int r = from <= UINT32_MAX ? p->patch->next(p->patch->arg, (uint32_t)from, &index) : -ENOENT;
+	if (r && r != -ENOENT)
+		return r;
+	if (r == 0)
+		best = index;
+	uint64_t tail = p->base.size / size, cut = p->keep / size;
+	if (p->base.tail_len && tail >= from)
+		best = kv_min(best, tail);
+	if (p->keep < p->base.size && p->keep % size && cut >= from)
+		best = kv_min(best, cut);
+	if (best * size >= p->size || best == UINT64_MAX)
+		return -ENOENT;
+	*ret = (uint32_t)best;
+	return 0;
+}
+
+/* Base chunks from the cut on are not part of the result: remember that until the reaper has taken them away. */
+static int cut_base(struct patching *p)
+{
+	struct kv_inode *inode = p->inode;
+	uint32_t size = p->ed->layout.chunk_size;
+	uint64_t first = (p->keep + size - 1) / size, end = (p->base.size + size - 1) / size;
+	if (p->keep >= p->base.size || first >= end || !p->base.view.blob)
+		return 0;
+	int n = 0;
+	while (n < inode->rec.ncuts && inode->cuts[n].index < first) /* the new cut covers those behind it */
+		n++;
+	if (n == KV_CUTS_MAX)
+		return -EOVERFLOW;
+	inode->cuts[n] = (struct kv_rec_cut){(uint32_t)first, p->gen};
+	inode->rec.ncuts = (uint8_t)(n + 1);
+	uint64_t bytes = kv_min(inode->rec.stored, (end - first) * size);
+	inode->rec.stored -= bytes;
+	struct kv_garbage g = {.rec = {.kind = KV_GARBAGE_TAIL,
+				       .blob = inode->rec.blob,
+				       .index = (uint32_t)first,
+				       .below = p->gen,
+				       .ino = inode->ino,
+				       .bytes = bytes}};
+	p->ed->chunks += kv_min(end - first, 1024);
+	return add_garbage(p->ed, &g);
+}
+
+static int patch_chunks(struct patching *p)
+{
+	struct kv_inode *inode = p->inode;
+	if (!inode->rec.blob) {
+		inode->rec.blob = kv_value_new_blob(p->ed);
+		inode->rec.gen = 0;
+		inode->rec.next_gen = 1;
+		p->gen = 0;
+	} else {
+		if (inode->rec.next_gen >= UINT32_MAX - 1)
+			return -EOVERFLOW;
+		p->gen = p->patch->append ? inode->rec.gen : inode->rec.next_gen++;
+	}
+	int r = cut_base(p);
+	if (r)
+		return r;
+	kv_inode_set_tail(inode, NULL, 0); /* written again below, where it belongs now */
+	uint32_t index;
+	for (uint64_t from = 0; (r = next_index(p, from, &index)) == 0; from = (uint64_t)index + 1) {
+		r = write_chunk(p, index);
+		if (r)
+			return r;
+	}
+	if (r != -ENOENT)
+		return r;
+	inode->rec.gen = p->gen;
+	if (!p->nsuperseded)
+		return 0;
+	inode->rec.stored -= kv_min(inode->rec.stored, p->superseded_bytes);
+	p->ed->chunks += p->nsuperseded;
+	struct kv_garbage g = {
+		.rec = {.kind = KV_GARBAGE_CHUNKS, .blob = inode->rec.blob, .below = p->gen, .bytes = p->superseded_bytes}};
+	g.list = (struct kv_bytes){p->superseded, p->nsuperseded * sizeof *p->superseded};
+	return add_garbage(p->ed, &g);
+}
+
+/* The result fits in the record: build it whole. */
+static int patch_small(struct patching *p)
+{
+	uint32_t gen;
+	size_t old;
+	int r = build_chunk(p, 0, &gen, &old);
+	if (r)
+		return r;
+	struct kv_content content = {.size = p->size, .tail = p->chunk, .tail_len = (uint32_t)p->size};
+	r = p->inode->rec.blob ? kv_value_retire_blob(p->ed, p->inode->rec.blob, p->inode->rec.stored) : 0;
+	if (r)
+		return r;
+	p->inode->rec.blob = p->inode->rec.stored = 0;
+	p->inode->rec.ncuts = p->inode->rec.nskips = 0;
+	kv_inode_set_tail(p->inode, content.tail, content.tail_len);
+	return 0;
+}
+
+int kv_value_patch(struct kv_edit *ed, struct kv_inode *inode, const struct kv_patch *patch, const struct timespec *mtime)
+{
+	struct patching p = {.ed = ed, .inode = inode, .patch = patch};
+	kv_version_of(inode, &p.base);
+	memcpy(p.base_tail, inode->tail, inode->rec.tail_len);
+	p.base.tail = p.base_tail;
+	p.keep = kv_min(p.base.size, patch->cut);
+	p.size = patch->sized ? patch->size : kv_max(p.keep, patch->end);
+	if (p.size > KV_VALUE_MAX)
+		return kv_fail(EFBIG);
+	p.chunk = malloc(ed->layout.chunk_size);
+	if (!p.chunk)
+		return kv_fail(ENOMEM);
+	int r = kv_cursor_open(&ed->txn, KV_CHUNK, &p.cursor);
+	if (r == 0) {
+		r = p.size <= ed->layout.inline_max ? patch_small(&p) : patch_chunks(&p);
+		kv_cursor_close(&p.cursor);
+	}
+	free(p.chunk);
+	free(p.superseded);
+	if (r)
+		return r;
+	ed->head.rec.value_bytes -= p.base.size;
+	inode->rec.size = p.size;
+	return published(ed, inode, mtime);
+}
+
+/* ---- appending: a patch whose writes lie in one piece of memory ---- */
+
+struct appending {
+	const uint8_t *data;
+	uint64_t start, end;
+	uint32_t chunk_size;
+};
+
+static int append_next(void *arg, uint32_t index, uint32_t *ret)
+{
+	const struct appending *a = arg;
+	uint64_t first = kv_max(index, a->start / a->chunk_size);
+	if (first * a->chunk_size >= a->end)
+		return -ENOENT;
+	*ret = (uint32_t)first;
+	return 0;
+}
+
+static int append_apply(void *arg, struct kv_txn *txn, uint32_t index, uint8_t *chunk)
+{
+	const struct appending *a = arg;
+	(void)txn;
+	uint64_t base = (uint64_t)index * a->chunk_size;
+	uint64_t from = kv_max(base, a->start), to = kv_min(base + a->chunk_size, a->end);
+	if (from < to)
+		memcpy(chunk + (from - base), a->data + (from - a->start), to - from);
+	return 0;
+}
+
+int kv_value_append(struct kv_edit *ed, struct kv_inode *inode, const void *data, size_t len)
+{
+	struct appending a = {data, inode->rec.size, inode->rec.size + len, ed->layout.chunk_size};
+	struct kv_patch patch = {
+		.cut = UINT64_MAX, .end = a.end, .append = true, .next = append_next, .apply = append_apply, .arg = &a};
+	return kv_value_patch(ed, inode, &patch, NULL);
+}

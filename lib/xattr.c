@@ -1,0 +1,122 @@
+/* Table xattr; see xattr.h. */
+#include "xattr.h"
+
+#include <errno.h>
+
+#include "err.h"
+
+static int make_key(struct kv_key_name *key, uint64_t ino, const char *name, size_t *ret_len)
+{
+	size_t len = strlen(name);
+	if (len == 0 || len > KVFS_NAME_MAX)
+		return kv_fail(ERANGE);
+	*ret_len = kv_key_name(key, ino, name, len);
+	return 0;
+}
+
+int kv_xattr_get(struct kv_txn *txn, uint64_t ino, const char *name, struct kv_bytes *ret)
+{
+	struct kv_key_name key;
+	size_t len = 0;
+	int r = make_key(&key, ino, name, &len);
+	if (r)
+		return r;
+	r = kv_db_get(txn, KV_XATTR, &key, len, ret);
+	return r == -ENOENT ? -ENODATA : r;
+}
+
+/* Calls for each attribute of the inode: adds up names and values. */
+static int measure(struct kv_txn *txn, uint64_t ino, size_t *ret_bytes)
+{
+	uint64_t be = htobe64(ino);
+	struct kv_cursor c;
+	int r = kv_cursor_open(txn, KV_XATTR, &c);
+	if (r)
+		return r;
+	size_t sum = 0;
+	for (r = kv_cursor_seek(&c, &be, sizeof be); r == 0 && memcmp(c.key.data, &be, sizeof be) == 0; r = kv_cursor_next(&c))
+		sum += c.key.len - sizeof be + c.value.len;
+	kv_cursor_close(&c);
+	*ret_bytes = sum;
+	return r == -ENOENT ? 0 : r;
+}
+
+int kv_xattr_set(struct kv_txn *txn, uint64_t ino, const char *name, const void *value, size_t len, int flags)
+{
+	struct kv_key_name key;
+	struct kv_bytes old;
+	size_t key_len = 0, total;
+	if (len > KVFS_XATTR_SIZE_MAX)
+		return kv_fail(E2BIG);
+	int r = make_key(&key, ino, name, &key_len);
+	if (r)
+		return r;
+	r = kv_db_get(txn, KV_XATTR, &key, key_len, &old);
+	if (r && r != -ENOENT)
+		return r;
+	if (r == 0 && flags & KVFS_XATTR_CREATE)
+		return -EEXIST;
+	if (r == -ENOENT && flags & KVFS_XATTR_REPLACE)
+		return -ENODATA;
+	size_t before = r == 0 ? old.len + key_len - 8 : 0;
+	r = measure(txn, ino, &total);
+	if (r)
+		return r;
+	if (total - before + key_len - 8 + len > KV_XATTR_TOTAL_MAX)
+		return kv_fail(ENOSPC);
+	struct iovec part = {(void *)value, len};
+	return kv_db_put(txn, KV_XATTR, &key, key_len, &part, 1, 0);
+}
+
+int kv_xattr_del(struct kv_txn *txn, uint64_t ino, const char *name)
+{
+	struct kv_key_name key;
+	size_t len = 0;
+	int r = make_key(&key, ino, name, &len);
+	if (r)
+		return r;
+	r = kv_db_del(txn, KV_XATTR, &key, len);
+	return r == -ENOENT ? -ENODATA : r;
+}
+
+ssize_t kv_xattr_list(struct kv_txn *txn, uint64_t ino, char *buf, size_t cap)
+{
+	uint64_t be = htobe64(ino);
+	struct kv_cursor c;
+	size_t n = 0;
+	int r = kv_cursor_open(txn, KV_XATTR, &c);
+	if (r)
+		return r;
+	for (r = kv_cursor_seek(&c, &be, sizeof be); r == 0 && memcmp(c.key.data, &be, sizeof be) == 0; r = kv_cursor_next(&c)) {
+		size_t len = c.key.len - sizeof be;
+		if (cap && n + len + 1 > cap) {
+			r = -ERANGE;
+			break;
+		}
+		if (cap) {
+			memcpy(buf + n, (const char *)c.key.data + sizeof be, len);
+			buf[n + len] = 0;
+		}
+		n += len + 1;
+	}
+	kv_cursor_close(&c);
+	return r == 0 || r == -ENOENT ? (ssize_t)n : r;
+}
+
+int kv_xattr_del_all(struct kv_txn *txn, uint64_t ino)
+{
+	uint64_t be = htobe64(ino);
+	struct kv_cursor c;
+	int r = kv_cursor_open(txn, KV_XATTR, &c);
+	if (r)
+		return r;
+	c.raw = true;
+	r = kv_cursor_seek(&c, &be, sizeof be);
+	while (r == 0 && memcmp(c.key.data, &be, sizeof be) == 0) {
+		r = kv_cursor_del(&c);
+		if (r == 0)
+			r = kv_cursor_next(&c);
+	}
+	kv_cursor_close(&c);
+	return r == -ENOENT ? 0 : r;
+}

@@ -1,0 +1,67 @@
+# A tree comes back as it was.
+$ mkdir -p src/dir/empty src/deep/er; cd src
+$ printf 'plain\n' >dir/file; : >dir/nothing; ln dir/file dir/second; ln -s ../nowhere dir/link; mkfifo dir/fifo
+$ head -c 300000 /dev/urandom >big; truncate -s 5M sparse; printf x | dd of=sparse bs=1 seek=2M conv=notrunc status=none; truncate -s 1M hole
+$ printf tail | dd of=ends bs=1 seek=1M status=none
+$ chmod 640 dir/file; chmod 4755 big; chmod 1777 deep; chmod 500 dir/empty; echo x >$'odd\n\377name'; echo ü >ünï
+$ setfattr -n user.note -v hello dir/nothing; setfattr -n user.dir -v there dir
+$ touch -d '2001-02-03 04:05:06.123456789' big dir/file; touch -h -d '2002-02-02 02:02:02.5' dir/link; touch -d '2003-03-03 03:03:03.000000003' dir deep .
+$ cd ..
+$ cat >look <<'END'
+> #!/bin/bash
+> # look DIR: all that is to be kept, in one text
+> cd "$1"; find . -mindepth 1 -printf '%P %M %n %U %G %T@ %y %l ' \( -type f -printf %s -o -true \) -printf '\n' | LC_ALL=C sort
+> find . -type f -exec md5sum {} + | LC_ALL=C sort; getfattr -dhR -m - . 2>/dev/null
+> END
+$ chmod +x look
+$ kvfs import src && kvfs export out
+$ diff <(./look src) <(./look out) && diff -r --no-dereference src out 2>&1 | grep -v fifo
+$ [ out/dir/file -ef out/dir/second ] && echo one file
+$ for f in sparse hole ends; do [ $(stat -c %b out/$f) -le 16 ] || echo $f is full; done
+$ kvfs stat sparse | grep -c 'size: 5242880 bytes, [0-9]\{1,6\} stored'
+
+# Into and out of a directory; the top one too keeps its attributes when it is new.
+$ kvfs import src a/b && kvfs export a/b out2 && diff <(./look src) <(./look out2)
+$ stat -c %Y src out2 | uniq | wc -l
+$ kvfs import src a/b && kvfs export a/b out2 && diff <(./look src) <(./look out2)
+$ kvfs export a out3 && ls out3
+
+# The same through tar, and to and from tar(1).
+$ kvfs export - >x.tar && tar -tf x.tar 2>/dev/null | wc -l
+$ kvfs export a/b - | kvfs import - t && kvfs export t out4 && diff <(./look src) <(./look out4)
+$ [ $(kvfs export a/b - | wc -c) -lt 600000 ] && echo holes are left out
+$ tar -C src --xattrs -cf - . | kvfs import - u && kvfs export u out5 && diff <(./look src | grep -v '^odd') <(./look out5 | grep -v '^odd')
+$ tar -C src --xattrs -czf - . | kvfs import - z && kvfs export z out6 && diff <(./look src | grep -v '^odd') <(./look out6 | grep -v '^odd')
+$ mkdir out7; kvfs export a/b - | tar -C out7 --xattrs --warning=no-unknown-keyword -xf - && diff -r --no-dereference src out7 2>&1 | grep -v fifo
+
+# What does not work is told, and the rest goes on.
+$ kvfs import missing
+$ kvfs import src/big
+$ kvfs import src dir/file
+$ kvfs export missing out8
+$ kvfs export dir/file out8
+$ kvfs export a/b src/big
+$ kvfs export nowhere/below/out8 2>&1
+$ ls -d out8
+$ echo garbage | kvfs import - g
+$ kvfs import - g </dev/null
+$ head -c 100000 x.tar | kvfs import - cut 2>&1 | tail -1; kvfs exists cut/big
+$ kvfs import .local own 2>&1; kvfs ls -R own
+$ cat >evil.py <<'END'
+> import io, sys, tarfile
+> t = tarfile.open(fileobj=sys.stdout.buffer, mode="w|")
+> def add(name, data=b"x", **kw):
+>     i = tarfile.TarInfo(name); i.size = len(data)
+>     for k, v in kw.items(): setattr(i, k, v)
+>     t.addfile(i, io.BytesIO(data))
+> add("/abs/file"); add("./dot/./file"); add("../up"); add("a/../../up"); add("n" * 300 + "/x"); add("twice", b"1"); add("twice", b"2")
+> add("kind", b"1"); add("kind", b"", type=tarfile.SYMTYPE, linkname="/etc/passwd"); add("kind", b"3")
+> add("out", b"", type=tarfile.SYMTYPE, linkname="/tmp"); add("out/file")
+> add("hard", b"", type=tarfile.LNKTYPE, linkname="twice"); add("lost", b"", type=tarfile.LNKTYPE, linkname="no/such")
+> t.close()
+> END
+$ python3 evil.py | kvfs import - evil 2>&1 | sed 's/n\{300\}/NAME/'
+$ kvfs ls -R evil; kvfs get evil/twice; kvfs get evil/kind; kvfs get evil/hard
+
+# An export goes through no link in the target.
+$ mkdir victim out9; ln -s ../victim out9/dir; kvfs export out9; ls -A victim
