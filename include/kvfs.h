@@ -329,7 +329,7 @@ KVFS_MUST_CHECK int kvfs_stream_open(
 KVFS_MUST_CHECK int kvfs_txn_stream_open(struct kvfs_txn *txn, const char *key, struct kvfs_stream **ret);
 /* Reads up to len bytes at byte `offset`; fewer only at the end. */
 KVFS_MUST_CHECK ssize_t kvfs_stream_read(struct kvfs_stream *st, void *buf, size_t len, uint64_t offset);
-/* Writes len bytes at byte `offset` (past the end: a hole between).  All or an error. -EFBIG past 128 TiB. */
+/* Writes len bytes at byte `offset` (past the end: a hole between).  All or an error. -EFBIG past 127 TiB. */
 KVFS_MUST_CHECK ssize_t kvfs_stream_write(struct kvfs_stream *st, const void *buf, size_t len, uint64_t offset);
 KVFS_MUST_CHECK int kvfs_stream_truncate(struct kvfs_stream *st, uint64_t size);
 /* Bytes the stream sees. */

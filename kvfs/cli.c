@@ -162,7 +162,7 @@ int cli_failf(struct cli *cli, const char *key, const char *fmt, ...)
 	fflush(stdout); /* so that a terminal shows things in the order they happened */
 	fprintf(stderr, "kvfs: %s", cli->command ? cli->command->name : "kvfs");
 	if (key)
-		fprintf(stderr, " %s", cli_quote(key));
+		fprintf(stderr, " %s", cli_quote(*key ? key : "/"));
 	fputs(": ", stderr);
 	va_start(ap, fmt);
 	vfprintf(stderr, fmt, ap);

@@ -9,7 +9,7 @@ static int delete_one(struct cli *cli, const char *arg, bool recursive, bool for
 	int r;
 
 	if (!*arg) /* an empty variable of a script must not be the whole store */
-		return cli_failf(cli, arg, "is empty; the whole store is '/'");
+		return cli_failf(cli, NULL, "the key '' is empty; the whole store is '/'");
 	key = cli_key(cli, arg);
 	if (!key)
 		return CLI_TROUBLE;

@@ -31,6 +31,12 @@ struct exporter {
 	char *zeros; /* STEP */
 	struct cli_progress progress;
 	int status;
+	struct {
+		size_t len; /* of its path, a beginning of `inside` */
+		struct timespec mtime;
+	} open[KVFS_KEY_MAX / 2 + 1]; /* directories of the target that are not finished, outermost first */
+	size_t n_open;
+	char inside[KVFS_KEY_MAX + 1]; /* path of the innermost of them */
 };
 
 __attribute__((format(printf, 3, 4))) static void complain(struct exporter *ex, const char *key, const char *fmt, ...)
@@ -187,17 +193,57 @@ static int write_data(struct exporter *ex, const char *key, struct kvfs_stream *
 	return r;
 }
 
+/* Times of directories that are complete now that `path` comes (NULL: the end).  libarchive does it for those it makes, not for those it
+ * finds. */
+static void leave_directories(struct exporter *ex, const char *path)
+{
+	while (ex->n_open) {
+		size_t len = ex->open[ex->n_open - 1].len;
+		struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, ex->open[ex->n_open - 1].mtime};
+
+		if (path && strncmp(path, ex->inside, len) == 0 && path[len] == '/')
+			return;
+		ex->inside[len] = '\0';
+		if (utimensat(AT_FDCWD, ex->inside, times, AT_SYMLINK_NOFOLLOW) < 0)
+			complain(ex, ex->inside, "time: %s", strerror(errno));
+		ex->n_open--;
+	}
+}
+
+static void enter_directory(struct exporter *ex, const char *path, struct timespec mtime)
+{
+	ex->open[ex->n_open].len = strlen(path);
+	ex->open[ex->n_open].mtime = mtime;
+	ex->n_open++;
+	memcpy(ex->inside, path, strlen(path) + 1);
+}
+
+/* In an archive a name that is not UTF-8 is kept as bytes, which libarchive remarks. */
+static bool is_binary_name(struct exporter *ex)
+{
+	const char *names[] = {
+		archive_entry_pathname(ex->entry), archive_entry_symlink(ex->entry), archive_entry_hardlink(ex->entry)};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (ex->tar && names[i] && !cli_is_utf8(names[i], strlen(names[i])))
+			return true;
+	return false;
+}
+
 /* Header, data and end of one entry.  CLI_TROUBLE when going on is useless. */
 static int write_entry(struct exporter *ex, const char *key, struct kvfs_stream *st, uint64_t size, bool sparse)
 {
 	int r = archive_write_header(ex->out, ex->entry), bad = 0;
 
-	if (r < ARCHIVE_OK)
+	if (r < ARCHIVE_WARN || (r == ARCHIVE_WARN && !is_binary_name(ex)))
 		complain_archive(ex, key);
 	if (r == ARCHIVE_FATAL)
 		return CLI_TROUBLE;
 	if (r < ARCHIVE_WARN)
 		return CLI_DONE;
+	if (!ex->tar && S_ISDIR(archive_entry_mode(ex->entry)))
+		enter_directory(ex, archive_entry_pathname(ex->entry),
+			(struct timespec){archive_entry_mtime(ex->entry), archive_entry_mtime_nsec(ex->entry)});
 	if (st && archive_entry_size(ex->entry) > 0)
 		bad = write_data(ex, key, st, size, sparse);
 	r = archive_write_finish_entry(ex->out);
@@ -218,12 +264,18 @@ static int export_entry(struct exporter *ex, const struct kvfs_entry *e)
 	ex->progress.keys++;
 	cli_progress_draw(&ex->progress);
 	r = fill_entry(ex, e);
+	leave_directories(ex, archive_entry_pathname(ex->entry));
 	if (r == 0 && !S_ISDIR(e->st.mode))
 		archive_entry_linkify(ex->links, &entry, &spare);
 	if (archive_entry_hardlink(ex->entry))
 		value = false;
-	if (r == 0 && value)
+	if (r == 0 && value) {
 		r = kvfs_txn_stream_open(ex->txn, e->key, &st);
+		if (r == -ENOENT) { /* not in one and the same snapshot */
+			complain(ex, e->key, "is listed, but cannot be found: the store is damaged");
+			return CLI_DONE;
+		}
+	}
 	if (r < 0) {
 		complain(ex, e->key, "%s", cli_reason(ex->cli, e->key, r));
 		return CLI_DONE;
@@ -342,6 +394,7 @@ static int run(struct exporter *ex, const char *target)
 	cli_progress_begin(&ex->progress);
 	count_all(ex);
 	export_all(ex);
+	leave_directories(ex, NULL);
 	if (archive_write_close(ex->out) < ARCHIVE_OK)
 		complain_archive(ex, NULL);
 	if (made)
@@ -352,13 +405,14 @@ static int run(struct exporter *ex, const char *target)
 
 int cmd_export(struct cli *cli, int argc, char **argv)
 {
-	struct exporter ex = {.cli = cli, .dir = ""};
+	static struct exporter ex = {.dir = ""};
 	const char *target;
 	int r;
 
 	while (cli_option(cli, argc, argv, "", NULL) != -1)
 		;
 	cli_operands(cli, argc, 1, 2);
+	ex.cli = cli;
 	target = argv[argc - 1];
 	ex.tar = strcmp(target, "-") == 0;
 	if (ex.tar && isatty(STDOUT_FILENO))

@@ -151,9 +151,11 @@ static void read_archive(struct source *s, struct archive *in, bool sized)
 	int r;
 
 	while ((r = archive_read_next_header(in, &entry)) != ARCHIVE_EOF) {
-		if (r < ARCHIVE_OK)
-			import_complain(s->im, r < ARCHIVE_WARN ? NULL : archive_entry_pathname(entry), "archive: %s",
-				archive_error_string(in));
+		const char *name = r < ARCHIVE_WARN ? NULL : archive_entry_pathname(entry);
+
+		/* A name that is not UTF-8 is remarked, and kept as bytes. */
+		if (r < ARCHIVE_OK && (!name || cli_is_utf8(name, strlen(name))))
+			import_complain(s->im, name, "archive: %s", archive_error_string(in));
 		if (r == ARCHIVE_FATAL)
 			return;
 		if (r < ARCHIVE_WARN)

@@ -21,9 +21,9 @@
 static const char *const for_kernel[] = {"ro", "rw", "suid", "nosuid", "dev", "nodev", "exec", "noexec", "sync", "async", "dirsync",
 	"atime", "noatime", "diratime", "nodiratime", "allow_other", "allow_root", "auto_unmount", NULL};
 /* What mount(8), fstab and systemd say to each other; and what is so in any case. */
-static const char *const ignored[] = {"defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail", "_netdev",
-	"relatime", "norelatime", "strictatime", "nostrictatime", "lazytime", "nolazytime", "default_permissions", "subtype=kvfs",
-	NULL};
+static const char *const ignored[] = {"defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail",
+	"_netdev", "relatime", "norelatime", "strictatime", "nostrictatime", "lazytime", "nolazytime", "default_permissions",
+	"subtype=kvfs", NULL};
 
 static bool is_one_of(const char *word, const char *const *list)
 {
@@ -93,7 +93,7 @@ static int find_mountpoint(struct cli *cli, const char *arg, char *path)
 	}
 	if (!S_ISDIR(st.st_mode))
 		return cli_failf(cli, arg, "not a directory");
-	if (kv_mounted_at(path, NULL))
+	if (kv_mounted_at(path, NULL, NULL))
 		return cli_failf(cli, arg, "a store is mounted there already");
 	return CLI_DONE;
 }
@@ -117,28 +117,17 @@ static int serve(struct cli *cli, struct request *q)
 	return CLI_DONE;
 }
 
-/* Nobody listens to a daemon, and it holds no terminal, pipe or directory of the shell that started it. */
-static void let_go(void)
+static int serve_detached(struct cli *cli, struct request *q, int ready)
 {
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-	for (int fd = 0; null >= 0 && fd <= 2; fd++)
-		dup2(null, fd);
-	if (null > 2)
-		close(null);
-}
-
-static int serve_detached(struct cli *cli, struct request *q, int ready[2])
-{
-	int status;
-
-	close(ready[0]);
-	q->mount.ready_fd = ready[1];
+	/* Nothing of the shell's but its stderr, and that only until the mount stands: a lock it holds, say, must not stay held. */
+	q->mount.ready_fd = STDERR_FILENO + 1;
+	if (dup2(ready, q->mount.ready_fd) < 0)
+		return cli_failf(cli, NULL, "%s", strerror(errno));
+	closefrom(q->mount.ready_fd + 1);
 	setsid();
 	if (chdir("/") < 0)
-		return cli_failf(cli, "/", "%s", strerror(errno));
-	status = serve(cli, q);
-	return status;
+		return cli_failf(cli, NULL, "%s", strerror(errno));
+	return serve(cli, q);
 }
 
 /* 0 when the mount answers; the child has said what else happened, or died. */
@@ -177,7 +166,7 @@ static int run(struct cli *cli, struct request *q)
 	if (child < 0)
 		return cli_failf(cli, NULL, "%s", strerror(errno));
 	if (child == 0)
-		return serve_detached(cli, q, ready);
+		return serve_detached(cli, q, ready[1]);
 	close(ready[1]);
 	return wait_ready(cli, q, child, ready[0]);
 }

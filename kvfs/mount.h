@@ -36,8 +36,9 @@ int kv_mount_run(struct kvfs_store *store, const struct kv_mount_options *option
 /* Says what nobody else can be told: on stderr in the foreground, else in the system's log. */
 __attribute__((format(printf, 2, 3))) void kv_mount_log(const struct kv_mount *m, const char *fmt, ...);
 
-/* Whether `path` is where a mount of FUSE type "kvfs" stands, dead or alive; its device in *ret_dev (may be NULL). */
-bool kv_mounted_at(const char *path, unsigned *ret_minor);
+/* Whether `path` is where a mount of FUSE type "kvfs" stands, dead or alive; the number of its device, and its store into
+ * source[PATH_MAX] (both may be NULL). */
+bool kv_mounted_at(const char *path, unsigned *ret_minor, char *ret_source);
 
 static inline struct kv_mount *kv_mount_of(fuse_req_t req)
 {

@@ -13,7 +13,8 @@
 enum { DOT = 1, DOT_DOT = 2 };
 
 struct dir {
-	pthread_mutex_t lock; /* of all here; the kernel sends one request at a time, but need not */
+	struct kv_node *node; /* for fstat(2) of a directory that was removed meanwhile */
+	pthread_mutex_t lock; /* of all below; the kernel sends one request at a time, but need not */
 	uint64_t first; /* number of the first name kept */
 	size_t count; /* names kept */
 	char *names; /* one after the other, each with its NUL */
@@ -25,29 +26,35 @@ static struct dir *dir_of(const struct fuse_file_info *fi)
 	return (struct dir *)(uintptr_t)fi->fh;
 }
 
+static void dir_free(struct kv_nodes *nodes, struct dir *d)
+{
+	kv_node_put(nodes, d->node);
+	pthread_mutex_destroy(&d->lock);
+	free(d->names);
+	free(d);
+}
+
 void op_opendir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
+	struct kv_nodes *nodes = kv_mount_of(req)->nodes;
 	struct dir *d = calloc(1, sizeof(*d));
+	int r = d ? kv_node_hold(nodes, id, &d->node) : -ENOMEM;
 
-	(void)id;
-	if (!d) {
-		kv_reply(req, -ENOMEM);
+	if (r < 0) {
+		free(d);
+		kv_reply(req, r);
 		return;
 	}
 	pthread_mutex_init(&d->lock, NULL);
 	fi->fh = (uintptr_t)d;
 	if (fuse_reply_open(req, fi) == -ENOENT)
-		free(d);
+		dir_free(nodes, d);
 }
 
 void op_releasedir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
-	struct dir *d = dir_of(fi);
-
 	(void)id;
-	pthread_mutex_destroy(&d->lock);
-	free(d->names);
-	free(d);
+	dir_free(kv_mount_of(req)->nodes, dir_of(fi));
 	kv_reply(req, 0);
 }
 

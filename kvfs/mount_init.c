@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -85,6 +86,20 @@ void kv_reply_face(fuse_req_t req, int error, const struct kv_face *face)
 
 /* ---- beginning ---- */
 
+/* Tells the waiting parent that the kernel has spoken to us; from then on this process holds no terminal or pipe of the shell. */
+static void detach(struct kv_mount *m)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	for (int fd = 0; null >= 0 && fd <= 2; fd++)
+		dup2(null, fd);
+	if (null > 2)
+		close(null);
+	if (write(m->options->ready_fd, "", 1) < 0)
+		kv_mount_log(m, "nobody waits for the mount any more");
+	close(m->options->ready_fd);
+}
+
 static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
 	struct kv_mount *m = userdata;
@@ -101,8 +116,8 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	/* Nothing a listing says of its entries may be kept, so there is no use in saying it. */
 	if (KV_ENTRY_TIMEOUT_S <= 0)
 		conn->want &= ~(unsigned)(FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO);
-	if (m->options->ready_fd >= 0 && write(m->options->ready_fd, "", 1) < 0)
-		kv_mount_log(m, "the calling shell is gone");
+	if (m->options->ready_fd >= 0)
+		detach(m);
 }
 
 static const struct fuse_lowlevel_ops operations = {
@@ -229,7 +244,7 @@ static void unescape(char *s)
 	*to = '\0';
 }
 
-bool kv_mounted_at(const char *path, unsigned *ret_minor)
+bool kv_mounted_at(const char *path, unsigned *ret_minor, char *ret_source)
 {
 	FILE *f = fopen("/proc/self/mountinfo", "re");
 	char *line = NULL;
@@ -237,18 +252,23 @@ bool kv_mounted_at(const char *path, unsigned *ret_minor)
 	bool found = false;
 
 	while (f && getline(&line, &cap, f) >= 0) {
-		char where[4097];
+		char where[PATH_MAX], source[PATH_MAX];
 		unsigned minor_number;
 		const char *type = strstr(line, " - ");
 
-		if (!type || sscanf(line, "%*d %*d %*u:%u %*s %4096s", &minor_number, where) != 2)
+		if (!type || sscanf(line, "%*d %*d %*u:%u %*s %4095s", &minor_number, where) != 2)
 			continue;
 		unescape(where);
 		if (strcmp(where, path) != 0)
 			continue;
-		found = strncmp(type + 3, "fuse.kvfs ", strlen("fuse.kvfs ")) == 0; /* the last one lies on top */
+		/* the last one lies on top */
+		found = sscanf(type, " - fuse.kvfs %4095s", source) == 1;
 		if (found && ret_minor)
 			*ret_minor = minor_number;
+		if (found && ret_source) {
+			unescape(source);
+			strcpy(ret_source, source);
+		}
 	}
 	free(line);
 	if (f)
@@ -293,7 +313,7 @@ static void serve(struct kv_mount *m)
 		kv_mount_log(m, "%s", strerror(ENOMEM));
 		return;
 	}
-	(void)kv_mounted_at(m->options->mountpoint, &minor_number);
+	(void)kv_mounted_at(m->options->mountpoint, &minor_number, NULL);
 	fuse_loop_cfg_set_clone_fd(config, 0);
 	fuse_loop_cfg_set_max_threads(config, THREADS);
 	fuse_loop_cfg_set_idle_threads(config, IDLE_THREADS);
@@ -304,7 +324,7 @@ static void serve(struct kv_mount *m)
 	else if (r < 0)
 		kv_mount_log(m, "ends: %s", strerror(-r));
 	/* A connection that was cut (by its `abort` file) leaves the mount standing, and files in it open. */
-	closed = r == 0 && !(kv_mounted_at(m->options->mountpoint, &now) && now == minor_number);
+	closed = r == 0 && !(kv_mounted_at(m->options->mountpoint, &now, NULL) && now == minor_number);
 	lost = kv_writer_end(m->nodes, closed);
 	if (lost)
 		kv_mount_log(m, "ended with %zu write sessions open; they were not published", lost);

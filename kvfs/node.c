@@ -322,7 +322,7 @@ static void version_stat(const struct kv_node *n, const struct kvfs_stat *now, s
 	*ret = now ? *now : n->st;
 	if (!now)
 		ret->nlink = 0;
-	if (now && now->epoch == n->st.epoch)
+	if (!n->value || (now && now->epoch == n->st.epoch))
 		return;
 	ret->size = n->st.size;
 	ret->allocated = n->st.allocated;
@@ -368,6 +368,29 @@ int kv_node_stat(struct kv_nodes *nodes, uint64_t id, struct kvfs_stat *ret)
 	return r;
 }
 
+int kv_node_hold(struct kv_nodes *nodes, uint64_t id, struct kv_node **ret)
+{
+	struct kvfs_stat st;
+	struct kv_node *n;
+	int r = kvfs_ll_getattr(nodes->store, kv_node_ino(id), &st);
+
+	if (r < 0)
+		return r;
+	kv_nodes_lock(nodes);
+	n = find(nodes, id);
+	if (n) {
+		n->refs++;
+	} else if ((n = node_new(nodes, st.ino))) {
+		n->id = id;
+		n->generation = 1;
+		n->st = st;
+		table_add(&nodes->by_id, &n->by_id, hash_number(id));
+	}
+	kv_nodes_unlock(nodes);
+	*ret = n;
+	return n ? 0 : -ENFILE;
+}
+
 bool kv_node_set_gone(struct kv_nodes *nodes, uint64_t id, const struct kvfs_setattr *attr)
 {
 	struct kv_node *n;
@@ -375,7 +398,7 @@ bool kv_node_set_gone(struct kv_nodes *nodes, uint64_t id, const struct kvfs_set
 
 	kv_nodes_lock(nodes);
 	n = find_open(nodes, id);
-	open = n && n->value;
+	open = n && !n->session;
 	if (open) {
 		if (attr->valid & KVFS_SET_MODE)
 			n->st.mode = (n->st.mode & S_IFMT) | (attr->mode & 07777);

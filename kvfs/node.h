@@ -38,7 +38,7 @@ struct kv_node {
 	struct kv_link by_id;
 	unsigned refs; /* protected by kv_nodes.lock */
 
-	/* a version */
+	/* a version; without a value, a directory */
 	struct kvfs_value *value;
 	struct kvfs_stat st; /* when it was opened; kv_nodes.lock */
 	bool opening; /* not filled in yet; kv_nodes.lock */
@@ -99,7 +99,9 @@ void kv_node_face(struct kv_nodes *nodes, const struct kvfs_stat *st, struct kv_
 int kv_node_lookup(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const char *name, struct kv_face *ret);
 /* GETATTR, answered by the node id alone: the kernel gives the answer to all who use it. -ESTALE */
 int kv_node_stat(struct kv_nodes *nodes, uint64_t id, struct kvfs_stat *ret);
-/* Notes an attribute that was set on a version whose inode is gone. False when it is not open. */
+/* Keeps an inode that is not a regular file answerable while it is open, though it may be removed; kv_node_put() ends that. */
+int kv_node_hold(struct kv_nodes *nodes, uint64_t id, struct kv_node **ret);
+/* Notes an attribute that was set on something whose inode is gone. False when it is not open. */
 bool kv_node_set_gone(struct kv_nodes *nodes, uint64_t id, const struct kvfs_setattr *attr);
 
 /* OPEN.  -ESTALE: the kernel tries again, and finds another node. */

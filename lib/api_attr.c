@@ -10,7 +10,10 @@ static int find(struct kvfs_store *store, const char *key, uint64_t *ret)
 	int r = kv_api_read(store, key, &txn);
 	if (r)
 		return r;
-	r = kv_namei_lookup(&txn, key, ret, NULL);
+	struct kv_dirent ent;
+	r = kv_namei_lookup(&txn, key, &ent);
+	if (r == 0)
+		*ret = ent.ino;
 	kv_db_read_end(&txn);
 	return r;
 }

@@ -45,12 +45,11 @@ int kv_api_read(struct kvfs_store *store, const char *key, struct kv_txn *ret)
 /* The inode of a value. */
 static int get_value_inode(struct kv_txn *txn, const char *key, struct kv_inode *ret)
 {
-	uint64_t ino;
-	uint32_t type;
-	int r = kv_namei_lookup(txn, key, &ino, &type);
+	struct kv_dirent ent;
+	int r = kv_namei_lookup(txn, key, &ent);
 	if (r == 0)
-		r = kv_held_check_type(type);
-	return r ? r : kv_inode_get(txn, ino, ret);
+		r = kv_held_check_type(ent.type);
+	return r ? r : kv_inode_get_at(txn, &ent, ret);
 }
 
 int kv_api_get(struct kv_core *core, struct kv_txn *txn, const char *key, void **ret_data, size_t *ret_len, uint64_t *ret_version)
@@ -111,7 +110,7 @@ ssize_t kvfs_get_into(struct kvfs_store *store, const char *key, void *buf, size
 int kvfs_exists(struct kvfs_store *store, const char *key)
 {
 	struct kv_txn txn;
-	uint64_t ino;
+	struct kv_dirent ent;
 	int r = kv_core_check(store->core);
 	if (r)
 		return r;
@@ -120,7 +119,7 @@ int kvfs_exists(struct kvfs_store *store, const char *key)
 	r = kv_db_read(store->core->db, &txn);
 	if (r)
 		return r;
-	r = kv_namei_lookup(&txn, key, &ino, NULL);
+	r = kv_namei_lookup(&txn, key, &ent);
 	kv_db_read_end(&txn);
 	return r == 0 ? 1 : r == -ENOENT || r == -ENOTDIR ? 0 : r;
 }
@@ -128,13 +127,13 @@ int kvfs_exists(struct kvfs_store *store, const char *key)
 int kvfs_stat(struct kvfs_store *store, const char *key, struct kvfs_stat *ret)
 {
 	struct kv_txn txn;
-	uint64_t ino;
+	struct kv_dirent ent;
 	int r = kv_api_read(store, key, &txn);
 	if (r)
 		return r;
-	r = kv_namei_lookup(&txn, key, &ino, NULL);
+	r = kv_namei_lookup(&txn, key, &ent);
 	if (r == 0)
-		r = kv_inode_stat_of(&txn, ino, ret);
+		r = kv_inode_stat_at(&txn, &ent, ret);
 	kv_db_read_end(&txn);
 	return r;
 }
@@ -151,7 +150,7 @@ static int put_target(struct kv_edit *ed, const char *key, const struct kvfs_put
 	if (place.exists) {
 		r = kv_held_check_type(place.ent.type);
 		if (r == 0)
-			r = kv_inode_load(&ed->txn, place.ent.ino, ret);
+			r = kv_inode_load_at(&ed->txn, &place.ent, ret);
 		return r ? r : kv_session_check_cond(opt->flags, opt->version, true, ret->rec.version);
 	}
 	r = kv_session_check_cond(opt->flags, opt->version, false, 0);
@@ -182,7 +181,7 @@ int kv_api_put(struct kv_edit *ed, const char *key, const void *data, size_t len
 	if (r == 0)
 		r = kv_value_replace(ed, &inode, &content, set_mtime ? &opt.mtime : NULL);
 	if (r == 0)
-		r = kv_inode_put(&ed->txn, &inode, false);
+		r = kv_inode_put(&ed->txn, &inode);
 	if (r == 0 && ret_version)
 		*ret_version = inode.rec.version;
 	return r;
@@ -247,7 +246,7 @@ int kvfs_append(struct kvfs_store *store, const char *key, const void *data, siz
 	if (r == 0)
 		r = kv_value_append(&ed, &inode, data, len);
 	if (r == 0)
-		r = kv_inode_put(&ed.txn, &inode, false);
+		r = kv_inode_put(&ed.txn, &inode);
 	return kv_commit_finish(store->core, &ed, r);
 }
 
@@ -259,7 +258,7 @@ int kv_api_add(const char *old, size_t len, int64_t delta, char ret_text[24], si
 	bool newline = len && old[len - 1] == '\n';
 	if (len >= sizeof text)
 		return kv_fail(EDOM);
-	if (len) {
+	if (old) { /* an empty value is no number; an absent one is 0 */
 		memcpy(text, old, len - newline);
 		text[len - newline] = 0;
 		errno = 0;
@@ -296,7 +295,7 @@ int kvfs_incr(struct kvfs_store *store, const char *key, int64_t delta, int64_t 
 	if (r)
 		return r;
 	r = kv_commit_finish(store->core, &ed, incr(store, &ed, key, delta, &sum));
-	if (r == 0)
+	if (r == 0 && ret)
 		*ret = sum;
 	return r;
 }
@@ -461,6 +460,8 @@ static int make(struct kvfs_store *store, const char *key, struct kv_make *m)
 		r = -EEXIST;
 	if (r == 0)
 		r = kv_namei_make(&ed, place.parent, place.name, place.len, m, &inode);
+	if (r == 0 && S_ISREG(m->mode))
+		r = kv_value_create_empty(&ed, &inode);
 	return kv_commit_finish(store->core, &ed, r);
 }
 
@@ -491,18 +492,18 @@ int kvfs_link(struct kvfs_store *store, const char *key, const char *new_key)
 	struct kv_edit ed;
 	struct kv_place place;
 	struct kv_inode inode;
-	uint64_t ino;
+	struct kv_dirent ent;
 	int r = kv_path_check(new_key);
 	if (r == 0)
 		r = kv_api_edit(store, key, &ed);
 	if (r)
 		return r;
-	r = kv_namei_lookup(&ed.txn, key, &ino, NULL);
+	r = kv_namei_lookup(&ed.txn, key, &ent);
 	if (r == 0)
 		r = kv_namei_resolve_making(&ed, new_key, true, &place);
 	if (r == 0 && place.exists)
 		r = -EEXIST;
 	if (r == 0)
-		r = kv_namei_link(&ed, ino, place.parent, place.name, place.len, &inode);
+		r = kv_namei_link(&ed, ent.ino, place.parent, place.name, place.len, &inode);
 	return kv_commit_finish(store->core, &ed, r);
 }

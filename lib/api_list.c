@@ -27,7 +27,10 @@ struct kvfs_cursor {
 
 static int check_options(const struct kvfs_list_options *opt)
 {
-	int r = opt->from ? kv_path_check(opt->from) : 0;
+	const unsigned all = KVFS_LIST_RECURSIVE | KVFS_LIST_REVERSE | KVFS_LIST_STAT | KVFS_LIST_NO_DIRS;
+	int r = opt->flags & ~all ? kv_fail(EINVAL) : 0;
+	if (r == 0 && opt->from)
+		r = kv_path_check(opt->from);
 	if (r == 0 && opt->until)
 		r = kv_path_check(opt->until);
 	if (r == 0 && opt->prefix && strlen(opt->prefix) > KVFS_KEY_MAX)
@@ -39,14 +42,13 @@ static int open_cursor(
 	struct kv_core *core, struct kv_txn *txn, const char *dir, const struct kvfs_list_options *user, struct kvfs_cursor **ret)
 {
 	struct kvfs_list_options opt = {0};
-	uint64_t ino;
-	uint32_t type;
+	struct kv_dirent ent;
 	if (user)
 		memcpy(&opt, user, kv_min(user->size, sizeof opt));
 	int r = check_options(&opt);
 	if (r == 0)
-		r = kv_namei_lookup(txn, dir, &ino, &type);
-	if (r == 0 && !S_ISDIR(type))
+		r = kv_namei_lookup(txn, dir, &ent);
+	if (r == 0 && !S_ISDIR(ent.type))
 		r = -ENOTDIR;
 	if (r)
 		return r;
@@ -56,7 +58,7 @@ static int open_cursor(
 	cur->core = core;
 	cur->within = NULL;
 	cur->n = cur->at = 0;
-	r = kv_walk_init(&cur->walk, dir, ino, &opt);
+	r = kv_walk_init(&cur->walk, dir, ent.ino, &opt);
 	if (r) {
 		free(cur);
 		return r;
@@ -105,7 +107,7 @@ static int fill(struct kvfs_cursor *cur, struct kv_txn *txn)
 		const char *slash = strrchr(cur->walk.path, '/');
 		it->st = (struct kvfs_stat){.ino = ent.ino, .mode = ent.type};
 		if (cur->walk.flags & KVFS_LIST_STAT) {
-			r = kv_inode_stat_of(txn, ent.ino, &it->st);
+			r = kv_inode_stat_at(txn, &ent, &it->st);
 			if (r)
 				break;
 		}

@@ -6,6 +6,7 @@
 #include "api.h"
 #include "err.h"
 #include "path.h"
+#include "value.h"
 #include "xattr.h"
 
 /* ---- reading ---- */
@@ -21,6 +22,16 @@ static int stale(int r)
 	return r == -ENOENT ? -ESTALE : r;
 }
 
+/* A name is not in `dir`: because the directory is gone, is none, or just has no such name? */
+static int why_absent(struct kv_txn *txn, uint64_t dir, int r)
+{
+	struct kv_inode inode;
+	if (r != -ENOENT)
+		return r;
+	r = stale(kv_inode_load(txn, dir, &inode));
+	return r ? r : S_ISDIR(inode.rec.mode) ? -ENOENT : kv_fail(ENOTDIR);
+}
+
 int kvfs_ll_lookup(struct kvfs_store *store, uint64_t parent, const char *name, struct kvfs_stat *ret)
 {
 	struct kv_txn txn;
@@ -32,7 +43,9 @@ int kvfs_ll_lookup(struct kvfs_store *store, uint64_t parent, const char *name, 
 		return r;
 	r = kv_dirent_get(&txn, parent, name, strlen(name), &ent);
 	if (r == 0)
-		r = kv_inode_stat_of(&txn, ent.ino, ret);
+		r = kv_inode_stat_at(&txn, &ent, ret);
+	else
+		r = why_absent(&txn, parent, r);
 	kv_db_read_end(&txn);
 	return r;
 }
@@ -90,7 +103,7 @@ static int fill(
 	struct kvfs_stat st = {.ino = ent->ino, .mode = ent->type};
 	memcpy(text, name.data, name.len);
 	text[name.len] = 0;
-	int r = want_stat ? kv_inode_stat_of(txn, ent->ino, &st) : 0;
+	int r = want_stat ? kv_inode_stat_at(txn, ent, &st) : 0;
 	return r ? r : fn(arg, text, &st) ? 1 : 0;
 }
 
@@ -103,7 +116,9 @@ int kvfs_ll_readdir(struct kvfs_store *store, uint64_t dir, const char *after, b
 	int r = begin_read(store, &txn);
 	if (r)
 		return r;
-	r = kv_cursor_open(&txn, KV_DIRENT, &c);
+	r = why_absent(&txn, dir, -ENOENT);
+	if (r == -ENOENT)
+		r = kv_cursor_open(&txn, KV_DIRENT, &c);
 	if (r == 0) {
 		r = kv_dirent_step(&c, dir, after, after ? strlen(after) : 0, false, false, &name, &ent);
 		while (r == 0) {
@@ -121,10 +136,13 @@ ssize_t kvfs_ll_getxattr(struct kvfs_store *store, uint64_t ino, const char *nam
 {
 	struct kv_txn txn;
 	struct kv_bytes value;
+	struct kv_inode inode;
 	ssize_t r = begin_read(store, &txn);
 	if (r)
 		return r;
 	r = kv_xattr_get(&txn, ino, name, &value);
+	if (r == -ENODATA && kv_inode_load(&txn, ino, &inode) == -ENOENT)
+		r = -ESTALE;
 	if (r == 0 && cap && cap < value.len) {
 		r = -ERANGE;
 	} else if (r == 0) {
@@ -139,10 +157,13 @@ ssize_t kvfs_ll_getxattr(struct kvfs_store *store, uint64_t ino, const char *nam
 ssize_t kvfs_ll_listxattr(struct kvfs_store *store, uint64_t ino, char *buf, size_t cap)
 {
 	struct kv_txn txn;
+	struct kv_inode inode;
 	ssize_t r = begin_read(store, &txn);
 	if (r)
 		return r;
 	r = kv_xattr_list(&txn, ino, buf, cap);
+	if (r == 0 && kv_inode_load(&txn, ino, &inode) == -ENOENT)
+		r = -ESTALE;
 	kv_db_read_end(&txn);
 	return r;
 }
@@ -164,7 +185,10 @@ static int make(struct kvfs_store *store, uint64_t parent, const char *name, con
 		r = begin_edit(store, &ed);
 	if (r)
 		return r;
-	r = kv_commit_finish(store->core, &ed, kv_namei_make(&ed, parent, name, strlen(name), m, &inode));
+	r = stale(kv_namei_make(&ed, parent, name, strlen(name), m, &inode));
+	if (r == 0 && S_ISREG(m->mode))
+		r = kv_value_create_empty(&ed, &inode);
+	r = kv_commit_finish(store->core, &ed, r);
 	if (r == 0)
 		kv_inode_stat(&inode, ret);
 	return r;
@@ -206,7 +230,8 @@ int kvfs_ll_link(struct kvfs_store *store, uint64_t ino, uint64_t parent, const 
 		r = begin_edit(store, &ed);
 	if (r)
 		return r;
-	r = kv_commit_finish(store->core, &ed, kv_namei_link(&ed, ino, parent, name, strlen(name), &inode));
+	r = stale(kv_namei_link(&ed, ino, parent, name, strlen(name), &inode));
+	r = kv_commit_finish(store->core, &ed, r);
 	if (r == 0)
 		kv_inode_stat(&inode, ret);
 	return r;
@@ -221,7 +246,7 @@ int kvfs_ll_unlink(struct kvfs_store *store, uint64_t parent, const char *name, 
 		r = begin_edit(store, &ed);
 	if (r)
 		return r;
-	r = kv_namei_unlink(&ed, parent, name, strlen(name), &st);
+	r = why_absent(&ed.txn, parent, kv_namei_unlink(&ed, parent, name, strlen(name), &st));
 	if (r == 0)
 		r = kv_namei_prune(&ed, parent);
 	r = kv_commit_finish(store->core, &ed, r);
@@ -238,7 +263,7 @@ int kvfs_ll_rmdir(struct kvfs_store *store, uint64_t parent, const char *name)
 		r = begin_edit(store, &ed);
 	if (r)
 		return r;
-	r = kv_namei_rmdir(&ed, parent, name, strlen(name));
+	r = why_absent(&ed.txn, parent, kv_namei_rmdir(&ed, parent, name, strlen(name)));
 	if (r == 0)
 		r = kv_namei_prune(&ed, parent);
 	return kv_commit_finish(store->core, &ed, r);
@@ -250,6 +275,7 @@ static int find_place(struct kv_edit *ed, uint64_t parent, const char *name, str
 	int r = kv_dirent_get(&ed->txn, parent, name, place.len, &place.ent);
 	place.exists = r == 0;
 	*ret = place;
+	r = why_absent(&ed->txn, parent, r);
 	return r == -ENOENT ? 0 : r;
 }
 
@@ -299,16 +325,25 @@ static void apply(struct kv_inode *inode, const struct kvfs_setattr *attr)
 static int changed(struct kv_edit *ed, struct kv_inode *inode)
 {
 	inode->rec.ctime = kv_rec_time(ed->now);
-	int r = kv_inode_put(&ed->txn, inode, false);
+	int r = kv_inode_put(&ed->txn, inode);
 	return r ? r
 		 : kv_changes_add(&ed->changes, KV_CHANGE_ATTR, inode->rec.mode & S_IFMT, inode->ino, inode->rec.parent,
 			   inode->name, inode->rec.name_len);
+}
+
+static bool is_time(unsigned valid, unsigned bit, struct timespec t)
+{
+	return !(valid & bit) || (t.tv_nsec >= 0 && t.tv_nsec < 1000000000);
 }
 
 int kvfs_ll_setattr(struct kvfs_store *store, uint64_t ino, const struct kvfs_setattr *attr, struct kvfs_stat *ret)
 {
 	struct kv_edit ed;
 	struct kv_inode inode;
+	const unsigned all = KVFS_SET_MODE | KVFS_SET_UID | KVFS_SET_GID | KVFS_SET_ATIME | KVFS_SET_MTIME;
+	if (attr->valid & ~all || !is_time(attr->valid, KVFS_SET_ATIME, attr->atime) ||
+		!is_time(attr->valid, KVFS_SET_MTIME, attr->mtime))
+		return kv_fail(EINVAL);
 	int r = begin_edit(store, &ed);
 	if (r)
 		return r;

@@ -21,11 +21,13 @@ static int find(struct kvfs_store *store, const char *key, uint64_t *ret)
 	int r = kv_api_read(store, key, &txn);
 	if (r)
 		return r;
-	uint32_t type;
-	r = kv_namei_lookup(&txn, key, ret, &type);
+	struct kv_dirent ent;
+	r = kv_namei_lookup(&txn, key, &ent);
 	if (r == 0)
-		r = kv_held_check_type(type);
+		r = kv_held_check_type(ent.type);
 	kv_db_read_end(&txn);
+	if (r == 0)
+		*ret = ent.ino;
 	return r;
 }
 

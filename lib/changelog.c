@@ -104,7 +104,7 @@ int kv_log_append(struct kv_txn *txn, struct kv_head *head, const struct kv_chan
 		head->rec.nchanges = count;
 		struct kv_key_ino key = kv_key_u64(++head->seq);
 		struct iovec parts[] = {{&head->rec, sizeof head->rec}, {ch->buf + at, end - at}};
-		int r = kv_db_put(txn, KV_LOG, &key, sizeof key, parts, end > at ? 2 : 1, KV_PUT_APPEND);
+		int r = kv_db_put(txn, KV_LOG, &key, sizeof key, parts, end > at ? 2 : 1);
 		if (r)
 			return r;
 		at = end;

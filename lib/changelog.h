@@ -5,7 +5,7 @@
 
 #include "db.h"
 
-#define KV_LOG_RECORDS 8192 /* kept at least */
+#define KV_LOG_RECORDS 2048 /* kept at least */
 #define KV_LOG_TRIM 64 /* the oldest go this many at a time */
 #define KV_LOG_BYTES 1536 /* of changes in one record; a larger commit has several */
 

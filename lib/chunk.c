@@ -80,18 +80,17 @@ int kv_chunk_next_index(struct kv_cursor *c, uint64_t blob, uint32_t index, uint
 	return 0;
 }
 
-static int put(
-	struct kv_txn *txn, uint64_t blob, uint32_t index, uint32_t gen, uint8_t kind, const void *data, size_t len, bool fresh)
+static int put(struct kv_txn *txn, uint64_t blob, uint32_t index, uint32_t gen, uint8_t kind, const void *data, size_t len)
 {
 	struct kv_key_chunk key = kv_key_chunk(blob, index, gen);
 	struct kv_rec_chunk head = {.kind = kind};
 	struct iovec parts[] = {{&head, sizeof head}, {(void *)data, len}};
-	return kv_db_put(txn, KV_CHUNK, &key, sizeof key, parts, 2, fresh ? KV_PUT_APPEND : 0);
+	return kv_db_put(txn, KV_CHUNK, &key, sizeof key, parts, 2);
 }
 
-int kv_chunk_put(struct kv_txn *txn, uint64_t blob, uint32_t index, uint32_t gen, const void *data, size_t len, bool fresh)
+int kv_chunk_put(struct kv_txn *txn, uint64_t blob, uint32_t index, uint32_t gen, const void *data, size_t len)
 {
-	return put(txn, blob, index, gen, KV_CHUNK_DATA, data, len, fresh);
+	return put(txn, blob, index, gen, KV_CHUNK_DATA, data, len);
 }
 
 int kv_chunk_del(struct kv_txn *txn, uint64_t blob, uint32_t index, uint32_t gen)
@@ -102,7 +101,7 @@ int kv_chunk_del(struct kv_txn *txn, uint64_t blob, uint32_t index, uint32_t gen
 
 int kv_chunk_put_mask(struct kv_txn *txn, uint64_t blob, uint32_t index, const void *mask, size_t len)
 {
-	return put(txn, blob, index, KV_MASK_GEN, KV_CHUNK_MASK, mask, len, false);
+	return put(txn, blob, index, KV_MASK_GEN, KV_CHUNK_MASK, mask, len);
 }
 
 int kv_chunk_get_mask(struct kv_txn *txn, uint64_t blob, uint32_t index, struct kv_bytes *ret)

@@ -22,7 +22,7 @@ struct kv_chunk_view {
 int kv_chunk_get(struct kv_cursor *c, const struct kv_chunk_view *view, uint32_t index, struct kv_bytes *ret, uint32_t *ret_gen);
 /* The first index at or after `index` with any record of the blob (also of generations the view does not see); -ENOENT. */
 int kv_chunk_next_index(struct kv_cursor *c, uint64_t blob, uint32_t index, uint32_t *ret);
-int kv_chunk_put(struct kv_txn *txn, uint64_t blob, uint32_t index, uint32_t gen, const void *data, size_t len, bool fresh);
+int kv_chunk_put(struct kv_txn *txn, uint64_t blob, uint32_t index, uint32_t gen, const void *data, size_t len);
 int kv_chunk_del(struct kv_txn *txn, uint64_t blob, uint32_t index, uint32_t gen);
 
 /* Sessions keep which bytes of a hidden chunk were written as a bitmap in a record beside it. */

@@ -30,6 +30,8 @@ struct kv_core {
 	pthread_mutex_t sessions_lock; /* order: sessions_lock, then (try only) a session's own */
 	struct kvfs_session *sessions; /* those that hold buffers */
 
+	_Atomic unsigned snapshots; /* transactions that live: a bound keeps reader slots for everybody else */
+
 	bool look_for_dead; /* under the write lock: hidden blobs of doors that are gone may be there */
 
 	/* registry; protected by its lock */

@@ -54,7 +54,7 @@ static int check_empty(int dirfd, struct kvfs_error *err)
 		while (i < KV_ARRAY_LEN(ours) && strcmp(ours[i], e->d_name) != 0)
 			i++;
 		if (i == KV_ARRAY_LEN(ours) && strncmp(e->d_name, ".doors", 6) != 0 && strncmp(e->d_name, "doors.", 6) != 0)
-			r = kv_explain(err, ENOTEMPTY, "the directory holds other things ('%s') and no store", e->d_name);
+			r = kv_explain(err, EMEDIUMTYPE, "the directory holds other things ('%s') and no store", e->d_name);
 	}
 	closedir(d);
 	return r;
@@ -88,7 +88,7 @@ static int fill(struct kv_db *db, const struct kvfs_options *opt, uint32_t page_
 	ed.head = (struct kv_head){.rec = {.next_ino = KV_ROOT + 1, .next_blob = 1, .time_ns = kv_ns(ed.now)}};
 	r = kv_meta_put(&ed.txn, &super);
 	if (r == 0)
-		r = kv_inode_put(&ed.txn, &root, true);
+		r = kv_inode_put(&ed.txn, &root);
 	if (r == 0)
 		r = kv_log_append(&ed.txn, &ed.head, &ed.changes);
 	if (r) {
@@ -137,11 +137,16 @@ static int build(int dirfd, const char *dir, const struct kvfs_options *opt, str
 	char path[4200];
 	uint8_t uuid[16];
 	struct kv_db *db;
-	struct kv_db_options dbopt = {.map_size = 1 << 24, .mode = 0600, .durability = KVFS_FULL};
+	struct kv_db_options dbopt = {.create = true, .map_size = 1 << 24, .mode = 0600, .durability = KVFS_FULL};
 	snprintf(path, sizeof path, "%s/" NEW_DIR, dir);
 	if (getrandom(uuid, sizeof uuid, 0) != sizeof uuid)
 		return oops(err, "random numbers");
-	int r = kv_db_open(path, &dbopt, &db, err);
+	KV_FD int newfd = openat(dirfd, NEW_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (newfd < 0)
+		return oops(err, "creating the store");
+	int r = kv_dbfile_reserve_lock(newfd, 0600, err);
+	if (r == 0)
+		r = kv_db_open(path, &dbopt, &db, err);
 	if (r)
 		return r;
 	r = fill(db, opt, (uint32_t)sysconf(_SC_PAGESIZE), uuid);

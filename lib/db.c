@@ -13,6 +13,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #define XXH_INLINE_ALL
@@ -21,32 +22,49 @@
 #include "err.h"
 
 #define POOL_MAX 64
+#define GROWTH_CHECK 64 /* pages */
 #define MAP_SIZE_MAX (16ull << 40)
 #define MAP_SIZE_MIN (1ull << 30)
 
 static const char *const table_names[KV_TABLES] = {"meta", "dirent", "inode", "chunk", "xattr", "log", "garbage", "session"};
 
+/* All tables but chunk share LMDB's main tree, told apart by the first byte of the key: a commit then rewrites one path of pages from
+ * one root, and a read finds that root in the transaction itself.  Chunks, large and many, have a tree of their own. */
+#define CHUNK_TREE "chunk"
+#define KEY_MAX 511
+
+struct full_key {
+	uint8_t bytes[KEY_MAX + 1];
+	MDB_val val;
+};
+
 struct kv_db {
 	MDB_env *env;
-	MDB_dbi dbi[KV_TABLES];
+	MDB_dbi main, chunk;
 	uint32_t page_size;
 	bool none; /* durability none */
 	int fd; /* of data.mdb, LMDB's own */
 	pthread_mutex_t lock;
 	MDB_txn *pool[POOL_MAX]; /* reset reading transactions that keep their slots; protected by lock */
 	size_t pooled;
+	_Atomic size_t checked_pgno; /* how long the file was when dead readers were last looked for */
 	struct kvfs_error damage; /* protected by lock */
 	_Atomic uint64_t reads, writes, descents, bytes_put;
 };
 
 /* ---- errors ---- */
 
-/* A short write on a full file system comes back as EIO from LMDB: look before reporting a failing disk. */
+/* A short write on a full file system, or at a limit of the process, comes back as EIO from LMDB: look before reporting a failing disk. */
 static int io_errno(struct kv_db *db)
 {
 	struct statvfs vfs;
 	if (db && fstatvfs(db->fd, &vfs) == 0 && (uint64_t)vfs.f_bavail * vfs.f_frsize < 1 << 20)
 		return ENOSPC;
+	struct rlimit lim;
+	struct stat st;
+	if (db && getrlimit(RLIMIT_FSIZE, &lim) == 0 && lim.rlim_cur != RLIM_INFINITY && fstat(db->fd, &st) == 0 &&
+		(uint64_t)st.st_size + (1 << 20) > lim.rlim_cur)
+		return EFBIG;
 	return EIO;
 }
 
@@ -115,28 +133,20 @@ static int bad_sum(struct kv_txn *txn, enum kv_table table, const void *key, siz
 
 /* ---- environment ---- */
 
-static int open_tables(struct kv_db *db, bool rdonly)
+static int open_trees(struct kv_db *db, const struct kv_db_options *opt)
 {
 	MDB_txn *txn;
-	int rc = mdb_txn_begin(db->env, NULL, rdonly ? MDB_RDONLY : 0, &txn);
+	int rc = mdb_txn_begin(db->env, NULL, opt->create ? 0 : MDB_RDONLY, &txn);
 	if (rc)
 		return rc;
-	bool made = false;
-	for (int t = 0; t < KV_TABLES && rc == 0; t++) {
-		rc = mdb_dbi_open(txn, table_names[t], 0, &db->dbi[t]);
-		if (rc == MDB_NOTFOUND && !rdonly) {
-			rc = mdb_dbi_open(txn, table_names[t], MDB_CREATE, &db->dbi[t]);
-			made = true;
-		}
+	rc = mdb_dbi_open(txn, NULL, 0, &db->main);
+	if (rc == 0)
+		rc = mdb_dbi_open(txn, CHUNK_TREE, opt->create ? MDB_CREATE : 0, &db->chunk);
+	if (rc) {
+		mdb_txn_abort(txn);
+		return rc;
 	}
-	if (rc || (!made && !rdonly)) {
-		/* handles opened in a transaction survive only its commit */
-		if (rc) {
-			mdb_txn_abort(txn);
-			return rc;
-		}
-	}
-	return mdb_txn_commit(txn);
+	return mdb_txn_commit(txn); /* the handles are good from here on */
 }
 
 /* The map cannot grow while a transaction lives, so take all the address space we may need at once.  Some processes have less of
@@ -149,7 +159,7 @@ static int open_env(struct kv_db *db, const char *dir, const struct kv_db_option
 		int rc = mdb_env_create(&db->env);
 		if (rc)
 			return kv_explain(err, ENOMEM, "out of memory");
-		mdb_env_set_maxdbs(db->env, KV_TABLES);
+		mdb_env_set_maxdbs(db->env, 1);
 		mdb_env_set_mapsize(db->env, size);
 		rc = mdb_env_open(db->env, dir, flags, opt->mode);
 		if (rc == 0)
@@ -187,7 +197,7 @@ int kv_db_open(const char *dir, const struct kv_db_options *opt, struct kv_db **
 	MDB_stat st;
 	mdb_env_stat(db->env, &st);
 	db->page_size = st.ms_psize;
-	int rc = open_tables(db, opt->rdonly);
+	int rc = open_trees(db, opt);
 	if (rc) {
 		if (rc == MDB_NOTFOUND || rc == MDB_INCOMPATIBLE)
 			r = kv_explain(err, EMEDIUMTYPE, "an LMDB file, but not a kvfs store");
@@ -318,6 +328,18 @@ int kv_db_write(struct kv_db *db, struct kv_txn *ret)
 	return 0;
 }
 
+/* The snapshot of a reader that died pins every page freed since: look for some whenever the file has grown by a few. */
+static void check_growth(struct kv_db *db)
+{
+	MDB_envinfo info;
+	int dead;
+	mdb_env_info(db->env, &info);
+	if (info.me_last_pgno < atomic_load(&db->checked_pgno) + GROWTH_CHECK)
+		return;
+	atomic_store(&db->checked_pgno, info.me_last_pgno);
+	mdb_reader_check(db->env, &dead);
+}
+
 int kv_db_commit(struct kv_txn *txn, enum kv_sync sync)
 {
 	struct kv_db *db = txn->db;
@@ -327,6 +349,7 @@ int kv_db_commit(struct kv_txn *txn, enum kv_sync sync)
 	account(txn);
 	txn->mdb = NULL;
 	pthread_sigmask(SIG_SETMASK, &txn->mask, NULL);
+	check_growth(db);
 	return map_error(db, rc);
 }
 
@@ -342,51 +365,80 @@ void kv_db_abort(struct kv_txn *txn)
 
 /* ---- records ---- */
 
+/* Not XXH3's own seed for the long part: deriving a secret from it costs more than hashing a small record. */
 static uint32_t record_sum(enum kv_table table, const void *key, size_t len, const void *data, size_t n)
 {
-	return (uint32_t)XXH3_64bits_withSeed(data, n, XXH3_64bits_withSeed(key, len, table));
+	return (uint32_t)(XXH3_64bits(data, n) ^ XXH3_64bits_withSeed(key, len, table));
 }
 
 /* Splits a record into sum and payload, and checks it. */
-static int open_record(struct kv_txn *txn, enum kv_table table, const MDB_val *key, const MDB_val *val, struct kv_bytes *ret)
+static int open_record(struct kv_txn *txn, enum kv_table table, struct kv_bytes key, const MDB_val *val, struct kv_bytes *ret)
 {
 	struct kv_rec_sum head;
 	if (val->mv_size < sizeof head)
-		return bad_sum(txn, table, key->mv_data, key->mv_size);
+		return bad_sum(txn, table, key.data, key.len);
 	memcpy(&head, val->mv_data, sizeof head);
 	const char *data = (const char *)val->mv_data + sizeof head;
 	size_t n = val->mv_size - sizeof head;
-	if (record_sum(table, key->mv_data, key->mv_size, data, n) != head.sum)
-		return bad_sum(txn, table, key->mv_data, key->mv_size);
+	if (record_sum(table, key.data, key.len, data, n) != head.sum)
+		return bad_sum(txn, table, key.data, key.len);
 	ret->data = data;
 	ret->len = n;
 	return 0;
 }
 
-int kv_db_get(struct kv_txn *txn, enum kv_table table, const void *key, size_t len, struct kv_bytes *ret)
+static MDB_dbi tree(const struct kv_db *db, enum kv_table table)
 {
-	MDB_val k = {len, (void *)key}, v;
-	txn->descents++;
-	int rc = mdb_get(txn->mdb, txn->db->dbi[table], &k, &v);
-	if (rc)
-		return map_error(txn->db, rc);
-	return open_record(txn, table, &k, &v, ret);
+	return table == KV_CHUNK ? db->chunk : db->main;
 }
 
-int kv_db_put(
-	struct kv_txn *txn, enum kv_table table, const void *key, size_t len, const struct iovec *parts, int n, unsigned flags)
+static MDB_val *full_key(struct full_key *full, enum kv_table table, const void *key, size_t len)
 {
+	if (table == KV_CHUNK) {
+		full->val = (MDB_val){len, (void *)key};
+		return &full->val;
+	}
+	full->bytes[0] = (uint8_t)(table + 1);
+	if (len)
+		memcpy(full->bytes + 1, key, len);
+	full->val = (MDB_val){len + 1, full->bytes};
+	return &full->val;
+}
+
+/* The key as the table has it; false when the record belongs to another table. */
+static bool table_key(enum kv_table table, const MDB_val *key, struct kv_bytes *ret)
+{
+	if (table == KV_CHUNK) {
+		*ret = (struct kv_bytes){key->mv_data, key->mv_size};
+		return true;
+	}
+	if (!key->mv_size || *(uint8_t *)key->mv_data != table + 1)
+		return false;
+	*ret = (struct kv_bytes){(uint8_t *)key->mv_data + 1, key->mv_size - 1};
+	return true;
+}
+
+int kv_db_get(struct kv_txn *txn, enum kv_table table, const void *key, size_t len, struct kv_bytes *ret)
+{
+	struct full_key full;
+	MDB_val v;
+	txn->descents++;
+	int rc = mdb_get(txn->mdb, tree(txn->db, table), full_key(&full, table, key, len), &v);
+	if (rc)
+		return map_error(txn->db, rc);
+	return open_record(txn, table, (struct kv_bytes){key, len}, &v, ret);
+}
+
+int kv_db_put(struct kv_txn *txn, enum kv_table table, const void *key, size_t len, const struct iovec *parts, int n)
+{
+	struct full_key full;
 	struct kv_rec_sum head;
-	MDB_val k = {len, (void *)key}, v = {sizeof head, NULL};
+	MDB_val v = {sizeof head, NULL};
 	for (int i = 0; i < n; i++)
 		v.mv_size += parts[i].iov_len;
 	size_t payload = v.mv_size - sizeof head;
 	txn->descents++;
-	int rc = MDB_KEYEXIST;
-	if (flags & KV_PUT_APPEND) /* a full last page is kept full instead of split in half */
-		rc = mdb_put(txn->mdb, txn->db->dbi[table], &k, &v, MDB_RESERVE | MDB_APPEND);
-	if (rc == MDB_KEYEXIST)
-		rc = mdb_put(txn->mdb, txn->db->dbi[table], &k, &v, MDB_RESERVE);
+	int rc = mdb_put(txn->mdb, tree(txn->db, table), full_key(&full, table, key, len), &v, MDB_RESERVE);
 	if (rc)
 		return map_error(txn->db, rc);
 	char *at = (char *)v.mv_data + sizeof head;
@@ -403,9 +455,9 @@ int kv_db_put(
 
 int kv_db_del(struct kv_txn *txn, enum kv_table table, const void *key, size_t len)
 {
-	MDB_val k = {len, (void *)key};
+	struct full_key full;
 	txn->descents++;
-	return map_error(txn->db, mdb_del(txn->mdb, txn->db->dbi[table], &k, NULL));
+	return map_error(txn->db, mdb_del(txn->mdb, tree(txn->db, table), full_key(&full, table, key, len), NULL));
 }
 
 /* ---- cursors ---- */
@@ -413,7 +465,7 @@ int kv_db_del(struct kv_txn *txn, enum kv_table table, const void *key, size_t l
 int kv_cursor_open(struct kv_txn *txn, enum kv_table table, struct kv_cursor *ret)
 {
 	MDB_cursor *mdb;
-	int rc = mdb_cursor_open(txn->mdb, txn->db->dbi[table], &mdb);
+	int rc = mdb_cursor_open(txn->mdb, tree(txn->db, table), &mdb);
 	if (rc)
 		return map_error(txn->db, rc);
 	*ret = (struct kv_cursor){.txn = txn, .mdb = mdb, .table = table};
@@ -427,48 +479,62 @@ void kv_cursor_close(struct kv_cursor *c)
 	c->mdb = NULL;
 }
 
-static int move(struct kv_cursor *c, MDB_cursor_op op, const void *key, size_t len)
+static int move(struct kv_cursor *c, MDB_cursor_op op, MDB_val *key)
 {
-	MDB_val k = {len, (void *)key}, v;
+	MDB_val k = key ? *key : (MDB_val){0}, v;
 	if (op != MDB_NEXT && op != MDB_PREV)
 		c->txn->descents++;
 	int rc = mdb_cursor_get(c->mdb, &k, &v, op);
 	if (rc)
 		return map_error(c->txn->db, rc);
-	c->key = (struct kv_bytes){k.mv_data, k.mv_size};
+	if (!table_key(c->table, &k, &c->key))
+		return -ENOENT;
 	if (c->raw) {
 		c->value = (struct kv_bytes){NULL, v.mv_size};
 		return 0;
 	}
-	return open_record(c->txn, c->table, &k, &v, &c->value);
+	return open_record(c->txn, c->table, c->key, &v, &c->value);
 }
 
 int kv_cursor_seek(struct kv_cursor *c, const void *key, size_t len)
 {
-	return len ? move(c, MDB_SET_RANGE, key, len) : move(c, MDB_FIRST, NULL, 0);
+	struct full_key full;
+	if (c->table == KV_CHUNK && !len)
+		return move(c, MDB_FIRST, NULL);
+	return move(c, MDB_SET_RANGE, full_key(&full, c->table, key, len));
+}
+
+/* To the last record of the tree before `key`, in whatever table it is. */
+static int move_before(struct kv_cursor *c, MDB_val *key)
+{
+	MDB_val k = *key, v;
+	c->txn->descents++;
+	int rc = mdb_cursor_get(c->mdb, &k, &v, MDB_SET_RANGE);
+	if (rc && rc != MDB_NOTFOUND)
+		return map_error(c->txn->db, rc);
+	return move(c, rc ? MDB_LAST : MDB_PREV, NULL);
 }
 
 int kv_cursor_seek_before(struct kv_cursor *c, const void *key, size_t len)
 {
-	int r = kv_cursor_seek(c, key, len);
-	if (r == -ENOENT)
-		return kv_cursor_last(c);
-	return r ? r : kv_cursor_prev(c);
+	struct full_key full;
+	return move_before(c, full_key(&full, c->table, key, len));
 }
 
 int kv_cursor_last(struct kv_cursor *c)
 {
-	return move(c, MDB_LAST, NULL, 0);
+	uint8_t next = (uint8_t)(c->table + 2);
+	return c->table == KV_CHUNK ? move(c, MDB_LAST, NULL) : move_before(c, &(MDB_val){1, &next});
 }
 
 int kv_cursor_next(struct kv_cursor *c)
 {
-	return move(c, MDB_NEXT, NULL, 0);
+	return move(c, MDB_NEXT, NULL);
 }
 
 int kv_cursor_prev(struct kv_cursor *c)
 {
-	return move(c, MDB_PREV, NULL, 0);
+	return move(c, MDB_PREV, NULL);
 }
 
 int kv_cursor_del(struct kv_cursor *c)

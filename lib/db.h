@@ -15,6 +15,7 @@ struct MDB_cursor;
 struct kv_db;
 
 struct kv_db_options {
+	bool create; /* a new environment: make its trees */
 	bool rdonly;
 	bool no_lock; /* a read-only file system: nobody can write, no lock file can be made */
 	uint64_t map_size; /* 0: as much as fits, from 16 TiB down */
@@ -64,10 +65,8 @@ void kv_db_abort(struct kv_txn *txn); /* takes an ended one */
 /* -ENOENT, -EUCLEAN checksum.  The bytes are borrowed. */
 int kv_db_get(struct kv_txn *txn, enum kv_table table, const void *key, size_t len, struct kv_bytes *ret);
 
-enum { KV_PUT_APPEND = 1 << 0 /* hint: the key is greater than all others of its table */ };
 /* Puts the concatenation of parts[n].  The parts must not be borrowed from this transaction. */
-int kv_db_put(
-	struct kv_txn *txn, enum kv_table table, const void *key, size_t len, const struct iovec *parts, int n, unsigned flags);
+int kv_db_put(struct kv_txn *txn, enum kv_table table, const void *key, size_t len, const struct iovec *parts, int n);
 int kv_db_del(struct kv_txn *txn, enum kv_table table, const void *key, size_t len); /* -ENOENT */
 
 /* A place in one table, within its transaction. */

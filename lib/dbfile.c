@@ -60,7 +60,16 @@ static int check_root(
 	return 0;
 }
 
-static int check_newest(int fd, const struct lmdb_meta *m, uint32_t page_size, struct kvfs_error *err)
+/* A sound file may lack its last pages, and a mapping of what is not there gives a fatal signal: should anything lead to them, they are
+ * zeros, which LMDB takes for damage.  Never shortens: another process may be adding pages right now. */
+static void extend(int dirfd, uint64_t pages, uint32_t page_size)
+{
+	KV_FD int fd = openat(dirfd, "data.mdb", O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	if (fd >= 0)
+		(void)posix_fallocate(fd, (off_t)((pages - 1) * page_size), (off_t)page_size);
+}
+
+static int check_newest(int dirfd, int fd, const struct lmdb_meta *m, uint32_t page_size, struct kvfs_error *err)
 {
 	struct stat st;
 	if (fstat(fd, &st))
@@ -69,6 +78,8 @@ static int check_newest(int fd, const struct lmdb_meta *m, uint32_t page_size, s
 	if (need > have + SLACK_PAGES)
 		return kv_explain(err, EUCLEAN, "data.mdb is truncated: %llu bytes where it had %llu; restore a backup",
 			(unsigned long long)st.st_size, (unsigned long long)(need * page_size));
+	if (need > have)
+		extend(dirfd, need, page_size);
 	int r = check_root(fd, &m->free, have, page_size, "free", err);
 	return r ? r : check_root(fd, &m->main, have, page_size, "main", err);
 }
@@ -99,7 +110,7 @@ int kv_dbfile_check(int dirfd, uint32_t *ret_page_size, struct kvfs_error *err)
 	n = pread(fd, &meta[1], sizeof meta[1], page_size);
 	if (n < (ssize_t)sizeof meta[1] || !meta_is_sound(&meta[0]) || !meta_is_sound(&meta[1]))
 		return kv_explain(err, EUCLEAN, "data.mdb is damaged: a meta page is not one; restore a backup");
-	int r = check_newest(fd, &meta[meta[1].txnid > meta[0].txnid], page_size, err);
+	int r = check_newest(dirfd, fd, &meta[meta[1].txnid > meta[0].txnid], page_size, err);
 	if (r == 0 && ret_page_size)
 		*ret_page_size = page_size;
 	return r;

@@ -8,12 +8,12 @@
 static int decode(struct kv_txn *txn, struct kv_bytes rec, struct kv_dirent *ret)
 {
 	struct kv_rec_dirent raw;
-	if (rec.len != sizeof raw) {
-		kv_db_set_damage(txn->db, "dirent record: wrong length");
+	if (rec.len < sizeof raw) {
+		kv_db_set_damage(txn->db, "dirent record: too short");
 		return kv_fail(EUCLEAN);
 	}
 	memcpy(&raw, rec.data, sizeof raw);
-	*ret = (struct kv_dirent){raw.ino, raw.type};
+	*ret = (struct kv_dirent){raw.ino, raw.type, {(const char *)rec.data + sizeof raw, rec.len - sizeof raw}};
 	return 0;
 }
 
@@ -29,8 +29,8 @@ int kv_dirent_put(struct kv_txn *txn, uint64_t dir, const char *name, size_t len
 {
 	struct kv_key_name key;
 	struct kv_rec_dirent raw = {ent.ino, ent.type};
-	struct iovec part = {&raw, sizeof raw};
-	return kv_db_put(txn, KV_DIRENT, &key, kv_key_name(&key, dir, name, len), &part, 1, 0);
+	struct iovec parts[] = {{&raw, sizeof raw}, {(void *)ent.inode.data, ent.inode.len}};
+	return kv_db_put(txn, KV_DIRENT, &key, kv_key_name(&key, dir, name, len), parts, ent.inode.len ? 2 : 1);
 }
 
 int kv_dirent_del(struct kv_txn *txn, uint64_t dir, const char *name, size_t len)

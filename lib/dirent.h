@@ -1,4 +1,4 @@
-/* Table dirent: (directory inode, name) -> inode number and type. */
+/* Table dirent: (directory inode, name) -> inode number and type, and often the inode's record itself (inode.h). */
 #ifndef KV_DIRENT_H
 #define KV_DIRENT_H
 
@@ -7,6 +7,7 @@
 struct kv_dirent {
 	uint64_t ino;
 	uint32_t type; /* S_IFMT bits */
+	struct kv_bytes inode; /* its record, if it is kept here; borrowed */
 };
 
 int kv_dirent_get(struct kv_txn *txn, uint64_t dir, const char *name, size_t len, struct kv_dirent *ret); /* -ENOENT */

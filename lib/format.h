@@ -17,7 +17,7 @@
 /* Values up to this length live in the inode record, which then (with a name of up to 98 bytes) fills one overflow page at most. */
 #define KV_INLINE_MAX 3840
 #define KV_CHUNKS_MAX (1ull << 32)
-#define KV_VALUE_MAX (1ull << 47) /* 128 TiB: less than 2^32 chunks of 32 KiB */
+#define KV_VALUE_MAX (127ull << 40) /* less than 2^32 chunks, which hold a little less than 32 KiB each */
 
 #define KV_CUTS_MAX 4
 #define KV_SKIPS_MAX 4
@@ -41,7 +41,15 @@ struct kv_rec_super {
 	int64_t created_ns;
 } KV_PACKED;
 
-/* dirent: key (parent u64 BE, name) */
+/* Where an inode's record is.  An inode that is no directory and has one name is kept in that entry, while it is small:
+ * finding the name has then found everything. */
+#define KV_EMBED_MAX 512 /* bytes of such a record: listing names alone must not drag whole values along */
+enum kv_home {
+	KV_HOME_HERE = 1, /* inode table: the inode record follows */
+	KV_HOME_ENTRY = 2, /* inode table: parent u64 and name of the entry that has it follow */
+};
+
+/* dirent: key (parent u64 BE, name); an inode record may follow */
 struct kv_rec_dirent {
 	uint64_t ino;
 	uint32_t type; /* S_IFMT bits of the inode's mode */
@@ -63,7 +71,7 @@ enum {
 	KV_INODE_XATTRS = 1 << 1, /* has (or had) extended attributes */
 };
 
-/* inode: key (ino u64 BE); followed by name[name_len], cuts[ncuts], skips[nskips] (u32), tail[tail_len] */
+/* inode: key (ino u64 BE); enum kv_home u8, then this (or: in an entry, after kv_rec_dirent); followed by name[name_len], cuts[ncuts], skips[nskips] (u32), tail[tail_len] */
 struct kv_rec_inode {
 	uint16_t flags;
 	uint16_t encoding; /* reserved: how chunks are packed; 0 verbatim */

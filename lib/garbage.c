@@ -9,7 +9,7 @@ int kv_garbage_put(struct kv_txn *txn, const struct kv_garbage *g)
 {
 	struct kv_key_garbage key = kv_key_garbage(g->due, g->id);
 	struct iovec parts[] = {{(void *)&g->rec, sizeof g->rec}, {(void *)g->list.data, g->list.len}};
-	return kv_db_put(txn, KV_GARBAGE, &key, sizeof key, parts, g->list.len ? 2 : 1, 0);
+	return kv_db_put(txn, KV_GARBAGE, &key, sizeof key, parts, g->list.len ? 2 : 1);
 }
 
 int kv_garbage_del(struct kv_txn *txn, uint64_t due, uint64_t id)
@@ -45,7 +45,7 @@ int kv_hidden_put(struct kv_txn *txn, uint64_t blob, const struct kv_rec_session
 {
 	struct kv_key_ino key = kv_key_u64(blob);
 	struct iovec part = {(void *)rec, sizeof *rec};
-	return kv_db_put(txn, KV_SESSION, &key, sizeof key, &part, 1, 0);
+	return kv_db_put(txn, KV_SESSION, &key, sizeof key, &part, 1);
 }
 
 int kv_hidden_del(struct kv_txn *txn, uint64_t blob)

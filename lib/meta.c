@@ -22,5 +22,5 @@ int kv_meta_get(struct kv_txn *txn, struct kv_rec_super *ret)
 int kv_meta_put(struct kv_txn *txn, const struct kv_rec_super *super)
 {
 	struct iovec part = {(void *)super, sizeof *super};
-	return kv_db_put(txn, KV_META, key, sizeof key - 1, &part, 1, 0);
+	return kv_db_put(txn, KV_META, key, sizeof key - 1, &part, 1);
 }

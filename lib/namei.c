@@ -34,7 +34,7 @@ static int step(struct kv_txn *txn, const char **at, struct kv_place *place)
 	return r == -ENOENT ? 0 : r;
 }
 
-static const struct kv_place at_root = {.parent = KV_ROOT, .name = "", .exists = true, .ent = {KV_ROOT, S_IFDIR}};
+static const struct kv_place at_root = {.parent = KV_ROOT, .name = "", .exists = true, .ent = {.ino = KV_ROOT, .type = S_IFDIR}};
 
 static bool is_last(const char *at)
 {
@@ -70,13 +70,13 @@ int kv_namei_resolve_making(struct kv_edit *ed, const char *key, bool implicit, 
 		if (r)
 			return r;
 		place.exists = true;
-		place.ent = (struct kv_dirent){dir.ino, S_IFDIR};
+		place.ent = (struct kv_dirent){.ino = dir.ino, .type = S_IFDIR};
 	}
 	*ret = place;
 	return 0;
 }
 
-int kv_namei_lookup(struct kv_txn *txn, const char *key, uint64_t *ret_ino, uint32_t *ret_type)
+int kv_namei_lookup(struct kv_txn *txn, const char *key, struct kv_dirent *ret)
 {
 	struct kv_place place;
 	int r = kv_namei_resolve(txn, key, &place);
@@ -84,9 +84,7 @@ int kv_namei_lookup(struct kv_txn *txn, const char *key, uint64_t *ret_ino, uint
 		return r;
 	if (!place.exists)
 		return -ENOENT;
-	*ret_ino = place.ent.ino;
-	if (ret_type)
-		*ret_type = place.ent.type;
+	*ret = place.ent;
 	return 0;
 }
 
@@ -99,7 +97,7 @@ static int touch_dir(struct kv_edit *ed, struct kv_inode *dir, int entries, int 
 	dir->rec.blob += (uint64_t)subdirs;
 	dir->rec.mtime = dir->rec.ctime = kv_rec_time(ed->now);
 	dir->rec.version = ed->seq;
-	return kv_inode_put(&ed->txn, dir, false);
+	return kv_inode_put(&ed->txn, dir);
 }
 
 static int load_dir(struct kv_edit *ed, uint64_t ino, struct kv_inode *ret)
@@ -126,6 +124,7 @@ static void init_inode(struct kv_edit *ed, struct kv_inode *inode, const struct 
 {
 	struct kv_rec_time now = kv_rec_time(ed->now);
 	inode->ino = make->ino ? make->ino : ed->head.rec.next_ino++;
+	inode->home = 0;
 	inode->rec = (struct kv_rec_inode){
 		.mode = make->mode,
 		.uid = make->uid,
@@ -171,9 +170,7 @@ int kv_namei_make(
 		return r ? r : -EEXIST;
 	init_inode(ed, ret, make, &dir);
 	kv_inode_set_name(ret, parent, name, len);
-	r = kv_dirent_put(&ed->txn, parent, name, len, (struct kv_dirent){ret->ino, make->mode & S_IFMT});
-	if (r == 0)
-		r = kv_inode_put(&ed->txn, ret, true);
+	r = S_ISREG(make->mode) ? 0 : kv_inode_put(&ed->txn, ret);
 	if (r == 0)
 		r = touch_dir(ed, &dir, 1, S_ISDIR(make->mode));
 	if (r)
@@ -202,9 +199,7 @@ int kv_namei_link(struct kv_edit *ed, uint64_t ino, uint64_t parent, const char 
 	ret->rec.nlink++;
 	ret->rec.ctime = kv_rec_time(ed->now);
 	kv_inode_set_name(ret, parent, name, len);
-	r = kv_dirent_put(&ed->txn, parent, name, len, (struct kv_dirent){ino, ret->rec.mode & S_IFMT});
-	if (r == 0)
-		r = kv_inode_put(&ed->txn, ret, false);
+	r = kv_inode_put(&ed->txn, ret);
 	if (r == 0)
 		r = touch_dir(ed, &dir, 1, 0);
 	if (r)
@@ -222,7 +217,7 @@ static int drop_link(struct kv_edit *ed, struct kv_inode *inode, uint64_t parent
 	if (inode->rec.nlink) {
 		if (inode->rec.parent == parent && inode->rec.name_len == len && memcmp(inode->name, name, len) == 0)
 			kv_inode_set_name(inode, 0, "", 0);
-		return kv_inode_put(&ed->txn, inode, false);
+		return kv_inode_put(&ed->txn, inode);
 	}
 	count(ed, inode->rec.mode, -1);
 	int r = kv_value_retire(ed, inode);
@@ -240,7 +235,7 @@ int kv_namei_unlink(struct kv_edit *ed, uint64_t parent, const char *name, size_
 		return r;
 	if (S_ISDIR(ent.type))
 		return kv_fail(EISDIR);
-	r = kv_inode_load(&ed->txn, ent.ino, &inode);
+	r = kv_inode_load_at(&ed->txn, &ent, &inode);
 	if (r == 0)
 		r = kv_dirent_del(&ed->txn, parent, name, len);
 	if (r == 0)
@@ -343,22 +338,23 @@ static int check_rename(struct kv_edit *ed, const struct kv_place *src, const st
 /* Takes away what stands at the destination of a rename. */
 static int displace(struct kv_edit *ed, const struct kv_place *dst, struct kvfs_stat *ret)
 {
-	if (S_ISDIR(dst->ent.type))
-		return kv_namei_rmdir(ed, dst->parent, dst->name, dst->len);
+	if (S_ISDIR(dst->ent.type)) {
+		int r = ret ? kv_inode_stat_of(&ed->txn, dst->ent.ino, ret) : 0;
+		if (r == 0)
+			r = kv_namei_rmdir(ed, dst->parent, dst->name, dst->len);
+		if (r == 0 && ret)
+			ret->nlink = 0;
+		return r;
+	}
 	return kv_namei_unlink(ed, dst->parent, dst->name, dst->len, ret);
 }
 
-/* Gives the inode of `from` the name of `to`. */
-static int rehang(struct kv_edit *ed, const struct kv_place *from, const struct kv_place *to)
+/* Gives an inode the name of `to`, where its entry then is. */
+static int rehang(struct kv_edit *ed, struct kv_inode *inode, const struct kv_place *to)
 {
-	struct kv_inode inode;
-	int r = kv_inode_load(&ed->txn, from->ent.ino, &inode);
-	if (r)
-		return r;
-	inode.rec.ctime = kv_rec_time(ed->now);
-	kv_inode_set_name(&inode, to->parent, to->name, to->len);
-	r = kv_inode_put(&ed->txn, &inode, false);
-	return r ? r : kv_dirent_put(&ed->txn, to->parent, to->name, to->len, from->ent);
+	inode->rec.ctime = kv_rec_time(ed->now);
+	kv_inode_set_name(inode, to->parent, to->name, to->len);
+	return kv_inode_put(&ed->txn, inode);
 }
 
 static int log_rename(struct kv_edit *ed, const struct kv_place *from, const struct kv_place *to)
@@ -379,9 +375,14 @@ static int update_dir(struct kv_edit *ed, uint64_t ino, int entries, int subdirs
 static int exchange(struct kv_edit *ed, const struct kv_place *src, const struct kv_place *dst)
 {
 	int moved = (int)S_ISDIR(src->ent.type) - (int)S_ISDIR(dst->ent.type);
-	int r = rehang(ed, src, dst);
+	struct kv_inode one, other; /* both before either takes the other's place */
+	int r = kv_inode_load(&ed->txn, src->ent.ino, &one);
 	if (r == 0)
-		r = rehang(ed, dst, src);
+		r = kv_inode_load(&ed->txn, dst->ent.ino, &other);
+	if (r == 0)
+		r = rehang(ed, &one, dst);
+	if (r == 0)
+		r = rehang(ed, &other, src);
 	if (r == 0)
 		r = update_dir(ed, src->parent, 0, -moved);
 	if (r == 0)
@@ -407,9 +408,12 @@ int kv_namei_rename(
 			return r;
 	}
 	int subdir = S_ISDIR(src->ent.type);
-	r = kv_dirent_del(&ed->txn, src->parent, src->name, src->len);
+	struct kv_inode inode;
+	r = kv_inode_load(&ed->txn, src->ent.ino, &inode);
 	if (r == 0)
-		r = rehang(ed, src, dst);
+		r = rehang(ed, &inode, dst);
+	if (r == 0)
+		r = kv_dirent_del(&ed->txn, src->parent, src->name, src->len);
 	if (r == 0)
 		r = update_dir(ed, src->parent, -1, -subdir);
 	if (r == 0)

@@ -21,8 +21,8 @@ struct kv_place {
 int kv_namei_resolve(struct kv_txn *txn, const char *key, struct kv_place *ret);
 /* The same, making the directories on the way (implicit ones). */
 int kv_namei_resolve_making(struct kv_edit *ed, const char *key, bool implicit, struct kv_place *ret);
-/* The inode a key leads to: -ENOENT when there is none. */
-int kv_namei_lookup(struct kv_txn *txn, const char *key, uint64_t *ret_ino, uint32_t *ret_type);
+/* The entry a key leads to: -ENOENT when there is none. */
+int kv_namei_lookup(struct kv_txn *txn, const char *key, struct kv_dirent *ret);
 
 struct kv_make {
 	uint32_t mode; /* with type */
@@ -31,7 +31,8 @@ struct kv_make {
 	const char *target; /* symbolic link */
 	uint64_t ino; /* reserved before; 0: the next one */
 };
-/* Makes an inode and its name; -EEXIST, -ENOENT (-ENOTDIR) the parent is gone (no directory).  *ret is filled and already put. */
+/* Makes an inode and its name; -EEXIST, -ENOENT (-ENOTDIR) the parent is gone (no directory).  *ret is
+ * filled, and put unless it is a value: that is put once it is published. */
 int kv_namei_make(
 	struct kv_edit *ed, uint64_t parent, const char *name, size_t len, const struct kv_make *make, struct kv_inode *ret);
 int kv_namei_link(struct kv_edit *ed, uint64_t ino, uint64_t parent, const char *name, size_t len, struct kv_inode *ret);

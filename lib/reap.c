@@ -150,7 +150,7 @@ static int forget_cut(struct kv_edit *ed, const struct kv_garbage *g)
 	if (kept == inode.rec.ncuts)
 		return 0;
 	inode.rec.ncuts = (uint8_t)kept;
-	return kv_inode_put(&ed->txn, &inode, false);
+	return kv_inode_put(&ed->txn, &inode);
 }
 
 /* Frees some of a run of chunks.  *ret_done when it was the last. */

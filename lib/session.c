@@ -153,6 +153,8 @@ int kv_session_new_key(struct kv_core *core, const char *key, uint32_t mode, str
 
 int kv_session_check_cond(unsigned cond, uint64_t want, bool exists, uint64_t version)
 {
+	if (cond & ~(unsigned)(KVFS_IF_ABSENT | KVFS_IF_VERSION))
+		return kv_fail(EINVAL);
 	if (cond & KVFS_IF_ABSENT && exists)
 		return -EEXIST;
 	if (cond & KVFS_IF_VERSION && (!exists || version != want))
@@ -263,7 +265,7 @@ static int make_content(struct kvfs_session *s, struct kv_edit *ed, uint8_t *tai
 		}
 		if (!out.blob)
 			out.blob = kv_value_new_blob(ed);
-		int r = kv_chunk_put(&ed->txn, out.blob, buf->index, 0, buf->data, kv_min(size, s->size - start), true);
+		int r = kv_chunk_put(&ed->txn, out.blob, buf->index, 0, buf->data, kv_min(size, s->size - start));
 		if (r)
 			return r;
 		out.stored += buf->stored ? 0 : size;
@@ -320,7 +322,7 @@ static int find_target(struct kvfs_session *s, struct kv_edit *ed, struct kv_ino
 			return -EEXIST;
 		if (!S_ISREG(place.ent.type))
 			return kv_fail(S_ISDIR(place.ent.type) ? EISDIR : S_ISLNK(place.ent.type) && s->key ? ELOOP : EEXIST);
-		r = kv_inode_load(&ed->txn, place.ent.ino, ret);
+		r = kv_inode_load_at(&ed->txn, &place.ent, ret);
 		return r ? r : kv_session_check_cond(s->cond, s->cond_version, true, ret->rec.version);
 	}
 	r = kv_session_check_cond(s->cond, s->cond_version, false, 0);
@@ -409,7 +411,7 @@ static int prepare(struct kvfs_session *s, struct kv_edit *ed, struct kv_inode *
 	if (r)
 		return r;
 	put_times(s, inode, ed->now);
-	r = kv_inode_put(&ed->txn, inode, false);
+	r = kv_inode_put(&ed->txn, inode);
 	if (r == 0 && s->blob)
 		r = kv_hidden_del(&ed->txn, s->blob);
 	if (r == 0 && s->blob && (!keeps_blob || inode->rec.blob != s->blob))
@@ -429,7 +431,7 @@ static int publish_times(struct kvfs_session *s)
 	r = kv_inode_load(&ed.txn, s->ino, &inode);
 	if (r == 0) {
 		put_times(s, &inode, ed.now);
-		r = kv_inode_put(&ed.txn, &inode, false);
+		r = kv_inode_put(&ed.txn, &inode);
 	}
 	if (r == 0)
 		r = kv_changes_add(&ed.changes, KV_CHANGE_ATTR, inode.rec.mode & S_IFMT, inode.ino, inode.rec.parent, inode.name,
@@ -544,7 +546,7 @@ static int append_once(struct kvfs_session *s, const void *buf, size_t len)
 	if (r == 0)
 		r = kv_value_append(&ed, &inode, buf, len);
 	if (r == 0)
-		r = kv_inode_put(&ed.txn, &inode, false);
+		r = kv_inode_put(&ed.txn, &inode);
 	if (r == 0)
 		r = kv_held_new(s->core, &inode, true, &base);
 	r = kv_commit_finish(s->core, &ed, r);
@@ -565,7 +567,7 @@ ssize_t kvfs_session_append(struct kvfs_session *s, const void *buf, size_t len)
 		return kv_session_write(s, buf, len, s->size);
 	if (s->dirty && !(s->is_new && s->size == 0))
 		return kv_fail(EBUSY);
-	if (len == 0)
+	if (len == 0 && !s->is_new)
 		return 0;
 	r = append_once(s, buf, len);
 	if (r == -ENOENT && !s->is_new) {

@@ -48,7 +48,7 @@ static int spill_one(struct kvfs_session *s, struct kv_edit *ed, const struct kv
 {
 	uint64_t start = (uint64_t)buf->index * chunk_size(s);
 	size_t len = s->size > start ? kv_min(chunk_size(s), s->size - start) : 0;
-	int r = kv_chunk_put(&ed->txn, s->blob, buf->index, 0, buf->data, len, true);
+	int r = kv_chunk_put(&ed->txn, s->blob, buf->index, 0, buf->data, len);
 	if (r == 0 && buf->mask)
 		r = kv_chunk_put_mask(&ed->txn, s->blob, buf->index, buf->mask, kv_mask_size(chunk_size(s)));
 	ed->chunks++;

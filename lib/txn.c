@@ -46,6 +46,7 @@ struct kv_txn_key {
 	struct kv_txn_key *next;
 };
 
+#define SNAPSHOTS_MAX 1000 /* of one process: half of LMDB's reader slots */
 #define COST_OP 256 /* bytes of memory that an operation takes besides its data */
 
 /* ---- life ---- */
@@ -71,8 +72,10 @@ int kvfs_txn_begin(struct kvfs_store *store, unsigned flags, struct kvfs_txn **r
 	txn->core = store->core;
 	txn->write = flags & KVFS_TXN_WRITE;
 	txn->ops_end = &txn->ops;
-	r = kv_db_read(txn->core->db, &txn->snapshot);
+	r = atomic_fetch_add(&txn->core->snapshots, 1) < SNAPSHOTS_MAX ? kv_db_read(txn->core->db, &txn->snapshot)
+								       : kv_fail(EUSERS);
 	if (r) {
+		atomic_fetch_sub(&txn->core->snapshots, 1);
 		free(txn);
 		return r;
 	}
@@ -96,6 +99,7 @@ void kvfs_txn_abort(struct kvfs_txn *txn)
 		return;
 	if (kv_core_check(txn->core) == 0) {
 		kv_db_read_end(&txn->snapshot);
+		atomic_fetch_sub(&txn->core->snapshots, 1);
 		if (txn->core->doors)
 			kv_doors_snapshot_end(txn->core->doors, &txn->mark);
 	}
@@ -174,10 +178,10 @@ static int note(struct kvfs_txn *txn, const char *key, struct kv_txn_key **ret)
 /* What the store has under a key: existence and version. */
 static int look(struct kv_txn *txn, const char *key, bool *ret_found, uint64_t *ret_version, struct kvfs_stat *ret)
 {
-	uint64_t ino;
-	int r = kv_namei_lookup(txn, key, &ino, NULL);
+	struct kv_dirent ent;
+	int r = kv_namei_lookup(txn, key, &ent);
 	if (r == 0)
-		r = kv_inode_stat_of(txn, ino, ret);
+		r = kv_inode_stat_at(txn, &ent, ret);
 	if (r && r != -ENOENT && r != -ENOTDIR)
 		return r;
 	*ret_found = r == 0;
@@ -403,7 +407,7 @@ int kvfs_txn_incr(struct kvfs_txn *txn, const char *key, int64_t delta, int64_t 
 	free(old);
 	if (r == 0)
 		r = kvfs_txn_put(txn, key, text, len, NULL);
-	if (r == 0)
+	if (r == 0 && ret)
 		*ret = sum;
 	return r;
 }

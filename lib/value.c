@@ -178,12 +178,19 @@ int kv_value_replace(struct kv_edit *ed, struct kv_inode *inode, const struct kv
 	return published(ed, inode, mtime);
 }
 
+int kv_value_create_empty(struct kv_edit *ed, struct kv_inode *inode)
+{
+	struct kv_content nothing = {0};
+	int r = kv_value_replace(ed, inode, &nothing, NULL);
+	return r ? r : kv_inode_put(&ed->txn, inode);
+}
+
 int kv_value_write_chunks(struct kv_edit *ed, uint64_t blob, const void *data, size_t len, uint64_t *ret_stored)
 {
 	uint32_t size = ed->layout.chunk_size, index = 0;
 	for (size_t at = 0; at < len; at += size, index++) {
 		size_t n = kv_min(size, len - at);
-		int r = kv_chunk_put(&ed->txn, blob, index, 0, (const uint8_t *)data + at, n, true);
+		int r = kv_chunk_put(&ed->txn, blob, index, 0, (const uint8_t *)data + at, n);
 		if (r)
 			return r;
 		*ret_stored += n;
@@ -277,7 +284,7 @@ static int write_chunk(struct patching *p, uint32_t index)
 	if (is_tail) {
 		kv_inode_set_tail(p->inode, p->chunk, len);
 	} else {
-		r = kv_chunk_put(&ed->txn, p->inode->rec.blob, index, in_place ? old_gen : p->gen, p->chunk, len, false);
+		r = kv_chunk_put(&ed->txn, p->inode->rec.blob, index, in_place ? old_gen : p->gen, p->chunk, len);
 		if (r)
 			return r;
 		p->inode->rec.stored += len;

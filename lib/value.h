@@ -31,6 +31,9 @@ struct kv_content {
 /* Makes `content` the value of the inode and retires the old one.  The caller puts the inode. */
 int kv_value_replace(struct kv_edit *ed, struct kv_inode *inode, const struct kv_content *content, const struct timespec *mtime);
 
+/* The first version of a value just made, empty; puts the inode. */
+int kv_value_create_empty(struct kv_edit *ed, struct kv_inode *inode);
+
 /* Writes data at `offset` of a fresh blob in this transaction, whole chunks and a last short one; for contents that come at once. */
 int kv_value_write_chunks(struct kv_edit *ed, uint64_t blob, const void *data, size_t len, uint64_t *ret_stored);
 /* Splits a whole value in memory into chunks and tail. */

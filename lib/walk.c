@@ -188,7 +188,7 @@ static bool leave(struct kv_walk *w, struct kv_dirent *ret)
 		return false;
 	}
 	w->path[top.len] = 0;
-	*ret = (struct kv_dirent){top.ino, S_IFDIR};
+	*ret = (struct kv_dirent){.ino = top.ino, .type = S_IFDIR};
 	return w->flags & KVFS_LIST_REVERSE && wanted(w, S_IFDIR);
 }
 

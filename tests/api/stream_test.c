@@ -2,6 +2,7 @@
 #include "api.h"
 
 #include <pthread.h>
+#include <sys/resource.h>
 
 enum {
 	RD = KVFS_STREAM_READ,
@@ -497,7 +498,7 @@ static void test_sparse_tebibyte(void **state)
 static void test_limit_of_size(void **state)
 {
 	struct api *a = *state;
-	const uint64_t max = 128ull << 40;
+	const uint64_t max = 127ull << 40;
 
 	struct kvfs_stream *w = open_stream(a->store, "k", RD | WR | NEW);
 	assert_err(kvfs_stream_write(w, "x", 1, max), -EFBIG);
@@ -513,6 +514,35 @@ static void test_limit_of_size(void **state)
 	assert_ok(kvfs_stat(a->store, "k", &st));
 	assert_int_equal(st.size, max);
 	assert_ok(kvfs_del(a->store, "k"));
+}
+
+static int get_too_much(void *arg)
+{
+	const struct api *a = arg;
+	struct rlimit lim = {1 << 30, 1 << 30};
+	struct kvfs_store *store;
+	void *data = NULL;
+	size_t len = 7;
+
+	CHECK(setrlimit(RLIMIT_DATA, &lim) == 0);
+	CHECK(api_open_as(a->path, 0, KVFS_NONE, &store) == 0);
+	CHECK(kvfs_get(store, "big", &data, &len) == -EFBIG);
+	CHECK(data == NULL && len == 7);
+	kvfs_close(store);
+	return 0;
+}
+
+/* A value that memory cannot hold is for streams: said so, and nothing is filled up in the attempt. */
+static void test_get_of_more_than_memory(void **state)
+{
+	struct api *a = *state;
+
+	if (API_SANITIZED)
+		skip();
+	struct kvfs_stream *w = open_stream(a->store, "big", WR | NEW);
+	assert_ok(kvfs_stream_truncate(w, 1ull << 40));
+	assert_ok(kvfs_stream_close(w));
+	assert_child(api_fork(get_too_much, a, 20));
 }
 
 /* lseek(2)'s rules: data and holes as they may be seen, every byte that is not zero in what is called data. */
@@ -640,6 +670,7 @@ int main(void)
 		API_TEST(test_write_after_a_cut),
 		API_TEST(test_sparse_tebibyte),
 		API_TEST(test_limit_of_size),
+		API_TEST(test_get_of_more_than_memory),
 		API_TEST(test_seek),
 		API_TEST(test_stripes_by_threads),
 	};

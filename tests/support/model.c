@@ -244,13 +244,15 @@ static int way_find(const struct model *m, const char *key, struct way *w)
 	return 0;
 }
 
-/* The directory for the last name; makes what is missing. Only after all else was checked: a failure makes none. */
-static struct model_node *way_parent(struct way *w)
+/* The directory for the last name; makes what is missing (mkdir: to stay).  Only after all else was checked: a failure makes none. */
+static struct model_node *way_parent(struct way *w, bool stay)
 {
 	for (size_t i = 1; i < w->n; i++) {
 		if (w->dir[i])
 			continue;
 		w->dir[i] = node_new(S_IFDIR | 0755, NULL, 0);
+		w->dir[i]->stays = stay;
+		w->dir[i]->mode |= w->dir[i - 1]->mode & S_ISGID;
 		entry_add(w->dir[i - 1], w->name[i - 1], w->dir[i]);
 		node_unref(w->dir[i]);
 	}
@@ -305,8 +307,12 @@ static int make(struct model *m, const char *key, struct model_node *node)
 	struct way w;
 	int rc = way_new(m, key, &w);
 
-	if (rc == 0)
-		entry_add(way_parent(&w), way_name(&w), node);
+	if (rc == 0) {
+		struct model_node *dir = way_parent(&w, node->stays);
+		if (S_ISDIR(node->mode))
+			node->mode |= dir->mode & S_ISGID;
+		entry_add(dir, way_name(&w), node);
+	}
 	node_unref(node);
 	return rc;
 }
@@ -481,7 +487,7 @@ int model_rename(struct model *m, const char *src, const char *dst, unsigned fla
 		rc = rename_check(m, &from, &to, src, dst, flags);
 	if (rc || from.node == to.node)
 		return rc;
-	struct model_node *a = from.node, *b = to.node, *dir = way_parent(&to);
+	struct model_node *a = from.node, *b = to.node, *dir = way_parent(&to, false);
 	a->refs++;
 	if (b)
 		b->refs++;
@@ -644,7 +650,7 @@ static int session_take_name(struct model_session *s)
 		return rc;
 	if (!w.node) {
 		w.node = node_new(S_IFREG | s->mode, NULL, 0);
-		entry_add(way_parent(&w), way_name(&w), w.node);
+		entry_add(way_parent(&w, false), way_name(&w), w.node);
 		node_unref(w.node);
 	}
 	s->node = w.node;

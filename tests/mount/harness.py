@@ -1,0 +1,236 @@
+"""What the cases share: a store with its mounts, other processes, checks."""
+import errno
+import glob
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+
+
+class Skip(Exception):
+    """The machine lacks what the case needs."""
+
+
+def mounts_under(base):
+    """Mounts below a directory, the last made first."""
+    found = []
+    with open('/proc/self/mountinfo', encoding='utf-8', errors='surrogateescape') as table:
+        for line in table:
+            part = line.split()
+            path = part[4].replace('\\040', ' ')
+            if path.startswith(base + '/'):
+                found.append({'path': path, 'minor': int(part[2].split(':')[1]), 'type': part[part.index('-') + 1]})
+    return found[::-1]
+
+
+def daemons_under(base):
+    """Processes of the program under test that serve a mount below `base`."""
+    found = []
+    for path in glob.glob('/proc/[0-9]*/cmdline'):
+        try:
+            with open(path, 'rb') as file:
+                words = file.read().split(b'\0')
+        except OSError:
+            continue
+        if len(words) > 1 and words[0].endswith(b'kvfs') and any(word.startswith(base.encode() + b'/') for word in words):
+            found.append(int(path.split('/')[2]))
+    return found
+
+
+class Bench:
+    """A directory with a store in it, and its mounts."""
+
+    def __init__(self, base):
+        self.base = base
+        self.bin = os.environ['KVFS_BIN']
+        self.store = base + '/store'
+        self.mnt = base + '/mnt'
+        os.chmod(base, 0o755)
+        os.mkdir(self.mnt)
+
+    def kvfs(self, *args, status=0, data=b'', **more):
+        """Runs the command; returns its output (its error output when another status than 0 is expected)."""
+        r = subprocess.run([self.bin, '-s', self.store, *args], input=data, capture_output=True, timeout=60, check=False, **more)
+        assert r.returncode == status, f'kvfs {args}: status {r.returncode}, not {status}: {r.stderr.decode()}'
+        return r.stdout if status == 0 else r.stderr
+
+    def up(self, *args, mnt=None, init=True):
+        """Makes the store if need be, and mounts it."""
+        mnt = mnt or self.mnt
+        if init and not os.path.exists(self.store):
+            run(self.bin, 'init', self.store)
+        os.makedirs(mnt, exist_ok=True)
+        run(self.bin, 'mount', self.store, mnt, *args)
+        return self
+
+    def down(self, mnt=None):
+        run(self.bin, 'umount', mnt or self.mnt)
+
+    def path(self, name=''):
+        return os.path.join(self.mnt, name)
+
+    def daemon(self):
+        found = daemons_under(self.base)
+        assert len(found) == 1, found
+        return found[0]
+
+    def daemon_gone(self, limit_s=10):
+        eventually(lambda: not daemons_under(self.base), limit_s)
+
+
+def run(*args, status=0, data=None, limit_s=60, **more):
+    """Runs a program that must end with `status`; returns its output, then its error output."""
+    r = subprocess.run(args, input=data, capture_output=True, timeout=limit_s, check=False, **more)
+    assert r.returncode == status, f'{args}: status {r.returncode}, not {status}: {r.stdout[-2000:]!r} {r.stderr[-2000:]!r}'
+    return r.stdout + r.stderr
+
+
+def sh(script, status=0, **more):
+    return run('bash', '-c', script, status=status, **more)
+
+
+def close_all_but(*keep):
+    edges = [2, *sorted(keep), 4096]
+    for low, high in zip(edges, edges[1:]):
+        os.closerange(low + 1, high)
+
+
+def elsewhere(fn, *args):
+    """The result of fn(*args) in another process, which has none of our descriptors; or what it raised."""
+    out, into = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            try:
+                close_all_but(into)
+                answer = (True, fn(*args))
+            except Exception as error:  # noqa: B902 it is passed on
+                answer = (False, error)
+            os.write(into, pickle.dumps(answer))
+        finally:
+            os._exit(0)
+    os.close(into)
+    data = b''
+    while True:
+        piece = os.read(out, 1 << 20)
+        if not piece:
+            break
+        data += piece
+    os.close(out)
+    os.waitpid(pid, 0)
+    good, value = pickle.loads(data)
+    if not good:
+        raise value
+    return value
+
+
+def get(path):
+    with open(path, 'rb') as file:
+        return file.read()
+
+
+def put(path, data):
+    with open(path, 'wb') as file:
+        file.write(data)
+
+
+def other_get(path):
+    """What another process reads; None when it finds nothing."""
+    def read():
+        try:
+            return get(path)
+        except FileNotFoundError:
+            return None
+    return elsewhere(read)
+
+
+def equal(seen, wanted, what=''):
+    assert seen == wanted, f'{what}: {shown(seen)}, not {shown(wanted)}'
+
+
+def shown(value):
+    text = repr(value)
+    return text if len(text) < 300 else f'{text[:300]}... ({len(value)})'
+
+
+def fails(code, fn, *args, **more):
+    """fn must fail with errno `code`."""
+    try:
+        value = fn(*args, **more)
+    except OSError as error:
+        assert error.errno == code, f'{errno.errorcode.get(error.errno)}, not {errno.errorcode[code]}: {error}'
+        return
+    raise AssertionError(f'{shown(value)}, not {errno.errorcode[code]}')
+
+
+def eventually(check, limit_s=10):
+    until = time.monotonic() + limit_s
+    while not check():
+        assert time.monotonic() < until, 'it never came to be'
+        time.sleep(0.002)
+
+
+class Child:
+    """A process that does what it is told, step by step: functions of a dictionary, called with a state of its own to keep."""
+
+    def __init__(self, steps):
+        self.to_child, self.from_child = os.pipe(), os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            close_all_but(self.to_child[0], self.from_child[1])
+            try:
+                self.serve(steps)
+            finally:
+                sys.stdout.flush()
+                os._exit(0)
+        os.close(self.to_child[0])
+        os.close(self.from_child[1])
+
+    def serve(self, steps):
+        state = {}
+        while True:
+            order = receive(self.to_child[0])
+            if order is None:
+                break
+            try:
+                answer = (True, steps[order[0]](state, *order[1]))
+            except Exception as error:  # noqa: B902 it is passed on
+                answer = (False, error)
+            send(self.from_child[1], answer)
+
+    def do(self, name, *args):
+        send(self.to_child[1], (name, args))
+        good, value = receive(self.from_child[0])
+        if not good:
+            raise value
+        return value
+
+    def kill(self, sig=signal.SIGKILL):
+        os.kill(self.pid, sig)
+        os.waitpid(self.pid, 0)
+
+    def end(self):
+        os.close(self.to_child[1])
+        os.waitpid(self.pid, 0)
+
+
+def send(fd, value):
+    data = pickle.dumps(value)
+    data = len(data).to_bytes(8, 'little') + data
+    while data:
+        data = data[os.write(fd, data):]
+
+
+def receive(fd):
+    def exactly(size):
+        data = b''
+        while len(data) < size:
+            piece = os.read(fd, size - len(data))
+            if not piece:
+                return None
+            data += piece
+        return data
+    head = exactly(8)
+    return None if head is None else pickle.loads(exactly(int.from_bytes(head, 'little')))
