@@ -125,5 +125,6 @@ int kvfs_sync(struct kvfs_store *store)
 
 void kvfs_damage(struct kvfs_store *store, struct kvfs_error *ret)
 {
-	kv_db_damage(store->core->db, ret);
+	if (kv_core_check(store->core) == 0)
+		kv_db_damage(store->core->db, ret);
 }

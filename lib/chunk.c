@@ -63,7 +63,7 @@ int kv_chunk_get(struct kv_cursor *c, const struct kv_chunk_view *view, uint32_t
 			return -ENOENT;
 		if (ret_gen)
 			*ret_gen = gen;
-		return payload(c->txn, c->value, ret);
+		return ret ? payload(c->txn, c->value, ret) : 0;
 	}
 	return r;
 }
@@ -128,14 +128,18 @@ int kv_chunk_reap(struct kv_txn *txn, uint64_t blob, uint32_t index, uint64_t be
 			r = -ENOENT;
 			break;
 		}
+		uint32_t gen = ~be32toh(at.gen_inv_be);
 		*ret_index = be32toh(at.index_be);
-		if (~be32toh(at.gen_inv_be) < below) {
-			*ret_bytes += c.value.len;
-			r = kv_cursor_del(&c);
-			if (r)
-				break;
+		if (gen >= below) { /* stays, and so may any number of this index: over all of them at once */
+			want = kv_key_chunk(blob, *ret_index, (uint32_t)(below - 1));
+			r = kv_cursor_seek(&c, &want, sizeof want);
+			continue;
 		}
-		r = kv_cursor_next(&c);
+		if (gen != KV_MASK_GEN)
+			*ret_bytes += c.value.len - sizeof(struct kv_rec_sum) - sizeof(struct kv_rec_chunk);
+		r = kv_cursor_del(&c);
+		if (r == 0)
+			r = kv_cursor_next(&c);
 	}
 	kv_cursor_close(&c);
 	return r;

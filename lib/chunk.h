@@ -18,7 +18,8 @@ struct kv_chunk_view {
 	uint32_t skips[KV_SKIPS_MAX];
 };
 
-/* The data of chunk `index` as seen by the view.  -ENOENT a hole.  *ret_gen (may be NULL) which generation it is. */
+/* The data of chunk `index` as seen by the view.  -ENOENT a hole.  *ret_gen (may be NULL) which generation it is.  With `ret` NULL only
+ * looks whether it is there: enough for a raw cursor. */
 int kv_chunk_get(struct kv_cursor *c, const struct kv_chunk_view *view, uint32_t index, struct kv_bytes *ret, uint32_t *ret_gen);
 /* The first index at or after `index` with any record of the blob (also of generations the view does not see); -ENOENT. */
 int kv_chunk_next_index(struct kv_cursor *c, uint64_t blob, uint32_t index, uint32_t *ret);
@@ -29,8 +30,8 @@ int kv_chunk_del(struct kv_txn *txn, uint64_t blob, uint32_t index, uint32_t gen
 int kv_chunk_put_mask(struct kv_txn *txn, uint64_t blob, uint32_t index, const void *mask, size_t len);
 int kv_chunk_get_mask(struct kv_txn *txn, uint64_t blob, uint32_t index, struct kv_bytes *ret);
 
-/* Deletes up to *budget records of the blob at or past `index` and of generations below `below`, in order; counts *budget down and adds to
- * *ret_bytes.  *ret_index: where to go on.  -ENOENT when there are none left. */
+/* Deletes up to *budget records of the blob at or past `index` and of generations below `below`, in order; counts *budget down and adds
+ * their data to *ret_bytes.  *ret_index: where to go on.  -ENOENT when there are none left. */
 int kv_chunk_reap(struct kv_txn *txn, uint64_t blob, uint32_t index, uint64_t below, uint64_t *budget, uint64_t *ret_bytes,
 	uint32_t *ret_index);
 

@@ -27,12 +27,12 @@ struct kv_core {
 	/* memory of unpublished data */
 	size_t buffer_limit;
 	_Atomic size_t buffered;
-	pthread_mutex_t sessions_lock; /* order: sessions_lock, then (try only) a session's own */
+	pthread_mutex_t sessions_lock; /* order: a session's own lock, then this; from here to a session's only by trying */
 	struct kvfs_session *sessions; /* those that hold buffers */
 
 	_Atomic unsigned snapshots; /* transactions that live: a bound keeps reader slots for everybody else */
 
-	bool look_for_dead; /* under the write lock: hidden blobs of doors that are gone may be there */
+	uint64_t dead_walk; /* under the write lock: hidden blobs of doors that are gone may be there, from this one on; 0 none */
 
 	/* registry; protected by its lock */
 	dev_t dev;

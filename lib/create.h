@@ -5,7 +5,7 @@
 #include <kvfs.h>
 
 /* Makes a store in the directory `dir` (open as dirfd), which is empty but for what an earlier, interrupted creation left.
- * -ENOTEMPTY other things are there.  When another process was faster, its store is there: 0 as well. */
+ * -EMEDIUMTYPE other things are there.  When another process was faster, its store is there: 0 as well. */
 int kv_create(int dirfd, const char *dir, const struct kvfs_options *opt, struct kvfs_error *err);
 /* Reads FORMAT: a newer or foreign store is -EMEDIUMTYPE with its remedy; a missing file is nothing to complain about here. */
 int kv_format_check(int dirfd, struct kvfs_error *err);

@@ -29,7 +29,7 @@ enum kv_sync {
 	KV_SYNC_ORDER, /* `full`: integrity only (data before root), may be lost itself; `none`: nothing */
 };
 
-/* Opens the environment in `dir` and all tables (made when absent, unless rdonly).  Not twice per process and store: the registry in
+/* Opens the environment in `dir`, which must be a kvfs store's unless `create`.  Not twice per process and store: the registry in
  * store.c sees to it.  Fills err. */
 int kv_db_open(const char *dir, const struct kv_db_options *opt, struct kv_db **ret, struct kvfs_error *err);
 /* `inherited`: in a forked child, where LMDB must not be called: frees memory only. */

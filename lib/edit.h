@@ -18,7 +18,8 @@ struct kv_edit {
 	struct kv_changes changes; /* what the log will say */
 	uint64_t seq; /* of this commit: the version of what it publishes */
 	struct timespec now;
-	uint64_t chunks; /* put or retired so far: the reaper frees twice as many */
+	uint64_t chunks; /* put so far: the reaper frees twice as many */
+	uint64_t retiring; /* chunks retired so far, by estimate: and twice as many of these, within bounds */
 	uint32_t retired; /* garbage entries so far */
 };
 

@@ -24,7 +24,7 @@ static struct timespec to_timespec(struct kv_rec_time t)
 static int damaged(struct kv_txn *txn, uint64_t ino)
 {
 	char what[64];
-	snprintf(what, sizeof what, "inode record %llu: contradicts itself", (unsigned long long)ino);
+	snprintf(what, sizeof what, "inode %llu: its records contradict each other", (unsigned long long)ino);
 	kv_db_set_damage(txn->db, what);
 	return kv_fail(EUCLEAN);
 }
@@ -124,10 +124,16 @@ int kv_inode_get(struct kv_txn *txn, uint64_t ino, struct kv_inode *ret)
 	return r;
 }
 
+/* An entry leads to an inode: without it the store is damaged, the key is not absent. */
+static int must_be(struct kv_txn *txn, uint64_t ino, int r)
+{
+	return r == -ENOENT ? damaged(txn, ino) : r;
+}
+
 int kv_inode_get_at(struct kv_txn *txn, const struct kv_dirent *ent, struct kv_inode *ret)
 {
 	if (!ent->inode.len)
-		return kv_inode_get(txn, ent->ino, ret);
+		return must_be(txn, ent->ino, kv_inode_get(txn, ent->ino, ret));
 	int r = decode(txn, ent->ino, ent->inode, ret);
 	if (r == 0)
 		set_home(ret, KV_HOME_ENTRY);
@@ -297,5 +303,7 @@ int kv_inode_stat_of(struct kv_txn *txn, uint64_t ino, struct kvfs_stat *ret)
 
 int kv_inode_stat_at(struct kv_txn *txn, const struct kv_dirent *ent, struct kvfs_stat *ret)
 {
-	return ent->inode.len ? stat_bytes(txn, ent->ino, ent->inode, ret) : kv_inode_stat_of(txn, ent->ino, ret);
+	if (ent->inode.len)
+		return stat_bytes(txn, ent->ino, ent->inode, ret);
+	return must_be(txn, ent->ino, kv_inode_stat_of(txn, ent->ino, ret));
 }

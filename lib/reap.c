@@ -3,7 +3,9 @@
  *
  * Invariants:
  *  R1  Nothing retired by this very commit is touched (value.c, V3).
- *  R2  Work per commit is bounded: SLICE_MAX chunks, LOOKS_MAX entries set aside or brought back. */
+ *  R2  Work per commit is bounded: twice the chunks it wrote itself, SLICE_MAX more, LOOKS_MAX entries set aside or brought back.
+ *      What is in the store was written by some commit, so this is enough for garbage not to pile up.
+ *  R3  Garbage that cannot be read is left where it is: it costs space, and must not cost the commit. */
 #include "reap.h"
 
 #include <errno.h>
@@ -78,7 +80,7 @@ static int bring_back_released(struct kv_core *core, struct kv_edit *ed)
 	}
 	if (all) {
 		kv_doors_set_walk(core->doors, 1);
-		core->look_for_dead = true;
+		core->dead_walk = 1;
 	}
 	return r;
 }
@@ -110,15 +112,15 @@ static int walk_held(struct kv_core *core, struct kv_edit *ed)
 	return 0;
 }
 
-/* Hidden blobs of doors that are gone become garbage. */
+/* Hidden blobs of doors that are gone become garbage.  A walk in slices: those of live doors may be many. */
 static int bury_dead_sessions(struct kv_core *core, struct kv_edit *ed)
 {
 	struct kv_rec_session rec;
-	uint64_t at = 0;
+	uint64_t at = core->dead_walk;
 	for (unsigned looks = 0; looks < LOOKS_MAX; looks++, at++) {
 		int r = kv_hidden_seek(&ed->txn, at, &at, &rec);
 		if (r == -ENOENT) {
-			core->look_for_dead = false;
+			core->dead_walk = 0;
 			return 0;
 		}
 		if (r)
@@ -131,6 +133,7 @@ static int bury_dead_sessions(struct kv_core *core, struct kv_edit *ed)
 		if (r)
 			return r;
 	}
+	core->dead_walk = at;
 	return 0;
 }
 
@@ -188,7 +191,7 @@ static int free_some(struct kv_edit *ed, struct kv_garbage *g, uint64_t *budget)
 {
 	KV_FREE void *list = NULL;
 	uint64_t bytes = 0;
-	bool done;
+	bool done = false;
 	if (g->list.len) { /* borrowed: deletions would pull it away */
 		list = malloc(g->list.len);
 		if (!list)
@@ -200,29 +203,39 @@ static int free_some(struct kv_edit *ed, struct kv_garbage *g, uint64_t *budget)
 		return r;
 	if (done)
 		bytes = g->rec.bytes;
+	if (done && *budget && g->rec.kind != KV_GARBAGE_CHUNKS) /* finding the end was work too */
+		--*budget;
 	bytes = kv_min(bytes, g->rec.bytes);
 	g->rec.bytes -= bytes;
 	ed->head.rec.garbage_bytes -= kv_min(bytes, ed->head.rec.garbage_bytes);
 	return done ? kv_garbage_del(&ed->txn, g->due, g->id) : kv_garbage_put(&ed->txn, g);
 }
 
-int kv_reap(struct kv_core *core, struct kv_edit *ed)
+static int reap(struct kv_core *core, struct kv_edit *ed)
 {
+	uint64_t budget = kv_max(2 * ed->chunks + kv_min(2 * ed->retiring, SLICE_MAX), SLICE_MIN);
 	int r = bring_back_released(core, ed);
 	if (r == 0)
 		r = walk_held(core, ed);
-	if (r == 0 && core->look_for_dead)
+	if (r == 0 && core->dead_walk)
 		r = bury_dead_sessions(core, ed);
-	uint64_t budget = kv_min(kv_max(2 * ed->chunks, SLICE_MIN), SLICE_MAX);
-	for (unsigned looks = 0; r == 0 && budget > 0 && looks < LOOKS_MAX; looks++) {
+	for (unsigned aside = 0; r == 0 && budget > 0 && aside < LOOKS_MAX;) {
 		struct kv_garbage g;
 		r = kv_garbage_seek(&ed->txn, 0, 0, &g);
 		if (r == -ENOENT || (r == 0 && g.due >= ed->seq))
 			return 0;
-		if (r == 0 && kv_doors_held(core->doors, g.rec.blob, g.rec.below))
+		if (r == 0 && kv_doors_held(core->doors, g.rec.blob, g.rec.below)) {
 			r = requeue(ed, &g, KV_GARBAGE_HELD | g.rec.blob);
-		else if (r == 0)
+			aside++;
+		} else if (r == 0) {
 			r = free_some(ed, &g, &budget);
+		}
 	}
 	return r;
+}
+
+int kv_reap(struct kv_core *core, struct kv_edit *ed)
+{
+	int r = reap(core, ed);
+	return r == -EUCLEAN ? 0 : r;
 }

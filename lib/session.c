@@ -579,6 +579,8 @@ ssize_t kvfs_session_append(struct kvfs_session *s, const void *buf, size_t len)
 
 void kvfs_session_orphan(struct kvfs_session *s)
 {
+	if (kv_core_check(s->core))
+		return;
 	KV_GUARD(&s->lock);
 	s->orphan = true;
 }

@@ -26,25 +26,33 @@ static struct kvfs_store store_of(struct kvfs_session *s)
 
 uint64_t kvfs_session_ino(struct kvfs_session *s)
 {
+	if (kv_core_check(s->core))
+		return 0;
 	KV_GUARD(&s->lock);
 	return s->ino;
 }
 
 bool kvfs_session_is_new(struct kvfs_session *s)
 {
+	if (kv_core_check(s->core))
+		return false;
 	KV_GUARD(&s->lock);
 	return s->is_new;
 }
 
 bool kvfs_session_is_dirty(struct kvfs_session *s)
 {
+	if (kv_core_check(s->core))
+		return false;
 	KV_GUARD(&s->lock);
 	return !s->orphan && (s->dirty || s->times);
 }
 
 int kvfs_session_rename(struct kvfs_session *s, uint64_t parent, const char *name)
 {
-	int r = kv_name_check(name);
+	int r = kv_core_check(s->core);
+	if (r == 0)
+		r = kv_name_check(name);
 	if (r)
 		return r;
 	KV_GUARD(&s->lock);

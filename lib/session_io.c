@@ -86,9 +86,10 @@ int kv_session_spill(struct kvfs_session *s)
 		int r = spill_slice(s, at);
 		if (r)
 			return r;
-		for (size_t i = at; i < s->bufs.n && i < at + KV_SPILL_SLICE; i++)
-			if (!s->bufs.list[i].stored)
-				s->stored += chunk_size(s);
+		for (size_t i = at; i < s->bufs.n && i < at + KV_SPILL_SLICE; i++) {
+			s->stored += s->bufs.list[i].stored ? 0 : chunk_size(s);
+			s->bufs.list[i].stored = true;
+		}
 	}
 	kv_session_drop_buffers(s, 0);
 	return 0;
@@ -119,12 +120,11 @@ static int drop_hidden(struct kvfs_session *s, uint32_t index)
 	return 0;
 }
 
-int kv_session_reset(struct kvfs_session *s)
+static int retire_hidden(struct kvfs_session *s)
 {
-	kv_session_drop_buffers(s, 0);
+	struct kv_edit ed;
 	if (!s->blob)
 		return 0;
-	struct kv_edit ed;
 	int r = kv_commit_begin(s->core, &ed);
 	if (r)
 		return r;
@@ -138,6 +138,14 @@ int kv_session_reset(struct kvfs_session *s)
 	r = kv_commit_end(s->core, &ed, KV_SYNC_ORDER);
 	if (r == 0)
 		s->blob = s->stored = 0;
+	return r;
+}
+
+int kv_session_reset(struct kvfs_session *s)
+{
+	int r = retire_hidden(s); /* first: should it fail, the session has all it had */
+	if (r == 0)
+		kv_session_drop_buffers(s, 0);
 	return r;
 }
 
@@ -267,19 +275,18 @@ static int forget_from(struct kvfs_session *s, uint64_t size)
 	uint32_t index = (uint32_t)(size / chunk_size(s));
 	size_t at = size % chunk_size(s);
 	struct kv_buffer *buf = NULL;
-	if (at) { /* the chunk the cut goes through stays in part */
-		int r = get_buffer(s, index, &buf);
-		if (r)
-			return r;
+	int r = at ? get_buffer(s, index, &buf) : 0; /* the chunk the cut goes through stays in part */
+	if (r == 0)
+		r = drop_hidden(s, index + (at > 0));
+	if (r)
+		return r;
+	if (buf) {
 		memset(buf->data + at, 0, chunk_size(s) - at);
 		if (buf->mask)
 			kv_mask_clear(buf->mask, at, chunk_size(s) - at);
-		if (index == UINT32_MAX)
-			return 0;
-		index++;
 	}
-	kv_session_drop_buffers(s, index);
-	return drop_hidden(s, index);
+	kv_session_drop_buffers(s, index + (at > 0));
+	return 0;
 }
 
 int kv_session_truncate(struct kvfs_session *s, uint64_t size)
@@ -299,9 +306,9 @@ int kv_session_truncate(struct kvfs_session *s, uint64_t size)
 			if (r)
 				return r;
 		}
-		s->cut = kv_min(s->cut, size);
 		s->end = kv_min(s->end, size);
 	}
+	s->cut = kv_min(s->cut, size); /* also when it lengthens: the value may have grown past it by publication */
 	s->size = size;
 	s->sized = true;
 	s->dirty = true;
@@ -348,8 +355,10 @@ int kvfs_session_fallocate(struct kvfs_session *s, int mode, uint64_t offset, ui
 		if (r)
 			return r;
 	}
-	if (!(mode & FALLOC_FL_KEEP_SIZE) && offset + len > s->size)
-		return kv_session_truncate(s, offset + len);
+	if (!(mode & FALLOC_FL_KEEP_SIZE) && offset + len > s->size) { /* as if its last byte had been written */
+		s->size = s->end = offset + len;
+		s->dirty = true;
+	}
 	return 0;
 }
 
@@ -423,6 +432,13 @@ int kv_session_next(struct kvfs_session *s, struct kv_txn *txn, uint32_t index, 
 	return 0;
 }
 
+/* Where the base has data at or after `offset`: INT64_MAX nowhere that counts. */
+static int64_t seek_base(struct kvfs_session *s, uint64_t offset)
+{
+	int64_t data = s->base && offset < s->cut ? kvfs_value_seek(s->base, offset, false) : -ENXIO;
+	return data == -ENXIO || (data >= 0 && (uint64_t)data >= s->cut) ? INT64_MAX : data;
+}
+
 /* Is any byte of chunk `index` written, or in the base?  (A chunk is data or hole as a whole.) */
 static int chunk_is_data(struct kvfs_session *s, struct kv_txn *txn, uint64_t index)
 {
@@ -432,11 +448,8 @@ static int chunk_is_data(struct kvfs_session *s, struct kv_txn *txn, uint64_t in
 		return 1;
 	if (r && r != -ENOENT)
 		return r;
-	uint64_t start = index * chunk_size(s);
-	if (!s->base || start >= s->cut)
-		return 0;
-	int64_t data = kvfs_value_seek(s->base, start, false);
-	return data >= 0 && (uint64_t)data < start + chunk_size(s);
+	int64_t data = seek_base(s, index * chunk_size(s));
+	return data < 0 ? (int)data : (uint64_t)data < (index + 1) * chunk_size(s);
 }
 
 int64_t kv_session_seek(struct kvfs_session *s, uint64_t offset, bool hole)
@@ -452,10 +465,12 @@ int64_t kv_session_seek(struct kvfs_session *s, uint64_t offset, bool hole)
 		uint32_t next;
 		uint64_t skip = index + 1;
 		if (!hole) { /* over the hole at once */
-			int64_t base = s->base ? kvfs_value_seek(s->base, index * chunk_size(s), false) : -ENXIO;
-			skip = base >= 0 && (uint64_t)base < s->cut ? (uint64_t)base / chunk_size(s) : last + 1;
-			if (kv_session_next(s, &txn, (uint32_t)index, &next) == 0)
-				skip = kv_min(skip, next);
+			int64_t base = seek_base(s, index * chunk_size(s));
+			r = base < 0 ? (int)base : kv_session_next(s, &txn, (uint32_t)index, &next);
+			if (r && r != -ENOENT)
+				break;
+			skip = kv_min((uint64_t)base / chunk_size(s), r == 0 ? next : last + 1);
+			r = 0;
 		}
 		index = kv_max(skip, index + 1);
 	}

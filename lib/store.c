@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 
 #include "core.h"
@@ -93,6 +94,11 @@ static int open_dir(const char *path, const struct kvfs_options *opt, int *ret, 
 		rmdir(path);
 		return kv_explain(err, e, "cannot set group and mode: %s", strerror(e));
 	}
+	if (made) { /* the name of the new directory must survive what its contents survive */
+		KV_FD int parent = openat(fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (parent >= 0)
+			fsync(parent);
+	}
 	*ret = fd;
 	return 0;
 }
@@ -159,6 +165,28 @@ static void free_core(struct kv_core *core, bool inherited)
 	free(core);
 }
 
+/* Is the file system itself read-only, not just our mount of it?  (mountinfo: the options after " - ".) */
+static bool is_read_only_disk(dev_t dev)
+{
+	char *line = NULL;
+	size_t cap = 0;
+	bool ro = false;
+	FILE *f = fopen("/proc/self/mountinfo", "re");
+	while (f && getline(&line, &cap, f) > 0) {
+		unsigned maj, min;
+		char fs[64], source[256], options[32];
+		const char *sep = strstr(line, " - ");
+		if (sep && sscanf(line, "%*d %*d %u:%u", &maj, &min) == 2 && makedev(maj, min) == dev &&
+			sscanf(sep, " - %63s %255s %31s", fs, source, options) == 3 && strncmp(options, "ro", 2) == 0 &&
+			(options[2] == ',' || options[2] == 0))
+			ro = true;
+	}
+	free(line);
+	if (f)
+		fclose(f);
+	return ro;
+}
+
 static int open_core(struct kv_core *core, int dirfd, const struct kvfs_options *opt, struct kvfs_error *err)
 {
 	struct stat st;
@@ -168,16 +196,20 @@ static int open_core(struct kv_core *core, int dirfd, const struct kvfs_options 
 	bool no_lock = false;
 	int r = kv_doors_open(
 		dirfd, mode, opt->set_group ? opt->group : (gid_t)-1, opt->purpose ? opt->purpose : "library", &core->doors, err);
-	if (r == -EROFS && core->rdonly)
-		no_lock = true; /* on a read-only file system nobody can change what we read */
-	else if (r)
+	if (r == -EROFS && core->rdonly) {
+		if (!is_read_only_disk(st.st_dev))
+			return kv_explain(err, EROFS,
+				"mounted read-only here while others may write to it: readers must be able to register in its "
+				"files");
+		no_lock = true; /* nobody can change what we read */
+	} else if (r) {
 		return r;
+	}
 	if (!no_lock) {
 		r = kv_dbfile_reserve_lock(dirfd, mode, err);
 		if (r)
 			return r;
 	}
-	/* A read-only store still opens its environment for writing where it may: the next opener in this process may write. */
 	struct kv_db_options dbopt = {.rdonly = core->rdonly,
 		.no_lock = no_lock,
 		.map_size = opt->map_size,
@@ -199,7 +231,7 @@ static int new_core(int dirfd, const char *path, const struct kvfs_options *opt,
 	core->durability = opt->durability;
 	core->buffer_limit = kv_max(opt->buffer_size, BUFFER_MIN);
 	core->fork_count = kv_fork_count();
-	core->look_for_dead = true;
+	core->dead_walk = 1;
 	core->refs = 1;
 	int r = core->path ? open_core(core, dirfd, opt, err) : kv_explain(err, errno, "%s", strerror(errno));
 	if (r) {

@@ -233,10 +233,24 @@ int kvfs_txn_get(struct kvfs_txn *txn, const char *key, void **ret_data, size_t 
 	return kv_api_get(txn->core, &txn->snapshot, k->alias ? k->alias : k->key, ret_data, ret_len, NULL);
 }
 
+/* Without changes to come there is nothing to note: a snapshot cannot conflict. */
+static int stat_snapshot(struct kvfs_txn *txn, const char *key, struct kvfs_stat *ret)
+{
+	struct kv_dirent ent;
+	int r = kv_core_check(txn->core);
+	if (r == 0)
+		r = kv_path_check(key);
+	if (r == 0)
+		r = kv_namei_lookup(&txn->snapshot, key, &ent);
+	return r ? r : kv_inode_stat_at(&txn->snapshot, &ent, ret);
+}
+
 int kvfs_txn_stat(struct kvfs_txn *txn, const char *key, struct kvfs_stat *ret)
 {
 	struct kv_txn_key *k;
 	struct kvfs_stat st = {0};
+	if (!txn->write)
+		return stat_snapshot(txn, key, ret);
 	int r = note(txn, key, &k);
 	if (r)
 		return r;

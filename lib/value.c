@@ -43,6 +43,14 @@ static int chunk_bytes(struct kv_cursor *c, const struct kv_layout *lay, const s
 	return kv_chunk_get(c, &ver->view, index, ret, ret_gen);
 }
 
+/* Is chunk `index` stored (0), or a hole (-ENOENT)?  For a raw cursor: seeking must not read what it passes. */
+static int find_chunk(struct kv_cursor *c, const struct kv_layout *lay, const struct kv_version *ver, uint32_t index)
+{
+	if (ver->tail_len && index == ver->size / lay->chunk_size)
+		return 0;
+	return ver->view.blob ? kv_chunk_get(c, &ver->view, index, NULL, NULL) : -ENOENT;
+}
+
 /* Copies bytes [at, at + n) of a chunk whose stored bytes are `src`. */
 static void copy_part(void *dst, struct kv_bytes src, size_t at, size_t n)
 {
@@ -97,10 +105,10 @@ int64_t kv_value_seek(struct kv_txn *txn, const struct kv_layout *lay, const str
 	int r = kv_cursor_open(txn, KV_CHUNK, &c);
 	if (r)
 		return r;
+	c.raw = true;
 	uint64_t last = (ver->size - 1) / lay->chunk_size, index = offset / lay->chunk_size;
 	for (; index <= last; index++) {
-		struct kv_bytes b;
-		r = chunk_bytes(&c, lay, ver, (uint32_t)index, &b, NULL);
+		r = find_chunk(&c, lay, ver, (uint32_t)index);
 		if (r && r != -ENOENT)
 			break;
 		if ((r == -ENOENT) == hole)
@@ -132,7 +140,7 @@ static int add_garbage(struct kv_edit *ed, struct kv_garbage *g)
 int kv_value_retire_blob(struct kv_edit *ed, uint64_t blob, uint64_t bytes)
 {
 	struct kv_garbage g = {.rec = {.kind = KV_GARBAGE_BLOB, .blob = blob, .below = UINT64_MAX, .bytes = bytes}};
-	ed->chunks += kv_min(bytes / ed->layout.chunk_size + 1, 1024);
+	ed->retiring += bytes / ed->layout.chunk_size + 1;
 	return add_garbage(ed, &g);
 }
 
@@ -216,6 +224,8 @@ int kv_value_content(struct kv_edit *ed, const void *data, size_t len, struct kv
 
 /* ---- patching ---- */
 
+#define LIST_MAX 480 /* superseded chunks in one record, which the reaper rewrites as it goes: a page */
+
 /* A patch in progress: the base it goes on, and what it leaves behind. */
 struct patching {
 	struct kv_edit *ed;
@@ -230,25 +240,32 @@ struct patching {
 	uint8_t *chunk; /* one chunk, being built */
 	struct {
 		uint32_t index, gen;
-	} * superseded;
-	size_t nsuperseded, cap;
+	} superseded[LIST_MAX];
+	size_t nsuperseded;
 	uint64_t superseded_bytes;
 };
 
+/* Hands the list of superseded chunks to the reaper. */
+static int retire_list(struct patching *p)
+{
+	struct kv_inode *inode = p->inode;
+	struct kv_garbage g = {
+		.rec = {.kind = KV_GARBAGE_CHUNKS, .blob = inode->rec.blob, .below = p->gen, .bytes = p->superseded_bytes}};
+	if (!p->nsuperseded)
+		return 0;
+	g.list = (struct kv_bytes){p->superseded, p->nsuperseded * sizeof *p->superseded};
+	inode->rec.stored -= kv_min(inode->rec.stored, p->superseded_bytes);
+	p->ed->retiring += p->nsuperseded;
+	p->nsuperseded = p->superseded_bytes = 0;
+	return add_garbage(p->ed, &g);
+}
+
 static int supersede(struct patching *p, uint32_t index, uint32_t gen, size_t bytes)
 {
-	if (p->nsuperseded == p->cap) {
-		size_t cap = p->cap ? p->cap * 2 : 16;
-		void *list = realloc(p->superseded, cap * sizeof *p->superseded);
-		if (!list)
-			return kv_fail(ENOMEM);
-		p->superseded = list;
-		p->cap = cap;
-	}
 	p->superseded[p->nsuperseded].index = index;
 	p->superseded[p->nsuperseded++].gen = gen;
 	p->superseded_bytes += bytes;
-	return 0;
+	return p->nsuperseded == LIST_MAX ? retire_list(p) : 0;
 }
 
 /* Builds chunk `index` of the result in p->chunk: what survives of the base under what was written.  Returns how the base has it
@@ -334,7 +351,9 @@ static int cut_base(struct patching *p)
 		return -EOVERFLOW;
 	inode->cuts[n] = (struct kv_rec_cut){(uint32_t)first, p->gen};
 	inode->rec.ncuts = (uint8_t)(n + 1);
-	uint64_t bytes = kv_min(inode->rec.stored, (end - first) * size);
+	/* How much lies behind the cut is not known without looking: in a sparse value, perhaps nothing.  `stored` errs upwards, so
+	 * that a value with data never seems to have none. */
+	uint64_t bytes = inode->rec.stored - kv_min(inode->rec.stored, first * size);
 	inode->rec.stored -= bytes;
 	struct kv_garbage g = {.rec = {.kind = KV_GARBAGE_TAIL,
 				       .blob = inode->rec.blob,
@@ -342,7 +361,7 @@ static int cut_base(struct patching *p)
 				       .below = p->gen,
 				       .ino = inode->ino,
 				       .bytes = bytes}};
-	p->ed->chunks += kv_min(end - first, 1024);
+	p->ed->retiring += end - first;
 	return add_garbage(p->ed, &g);
 }
 
@@ -372,14 +391,7 @@ static int patch_chunks(struct patching *p)
 	if (r != -ENOENT)
 		return r;
 	inode->rec.gen = p->gen;
-	if (!p->nsuperseded)
-		return 0;
-	inode->rec.stored -= kv_min(inode->rec.stored, p->superseded_bytes);
-	p->ed->chunks += p->nsuperseded;
-	struct kv_garbage g = {
-		.rec = {.kind = KV_GARBAGE_CHUNKS, .blob = inode->rec.blob, .below = p->gen, .bytes = p->superseded_bytes}};
-	g.list = (struct kv_bytes){p->superseded, p->nsuperseded * sizeof *p->superseded};
-	return add_garbage(p->ed, &g);
+	return retire_list(p);
 }
 
 /* The result fits in the record: build it whole. */
@@ -408,6 +420,7 @@ int kv_value_patch(struct kv_edit *ed, struct kv_inode *inode, const struct kv_p
 	p.base.tail = p.base_tail;
 	p.keep = kv_min(p.base.size, patch->cut);
 	p.size = patch->sized ? patch->size : kv_max(p.keep, patch->end);
+	p.keep = kv_min(p.keep, p.size);
 	if (p.size > KV_VALUE_MAX)
 		return kv_fail(EFBIG);
 	p.chunk = malloc(ed->layout.chunk_size);
@@ -419,7 +432,6 @@ int kv_value_patch(struct kv_edit *ed, struct kv_inode *inode, const struct kv_p
 		kv_cursor_close(&p.cursor);
 	}
 	free(p.chunk);
-	free(p.superseded);
 	if (r)
 		return r;
 	ed->head.rec.value_bytes -= p.base.size;

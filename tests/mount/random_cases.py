@@ -269,6 +269,8 @@ def test_model(b):
     while model.writers:
         model.close_writer(None)
     elsewhere(model.check_all)
+    for fd, _ in model.readers:
+        os.close(fd)
     b.down()
     b.up()
     model.check_all()
