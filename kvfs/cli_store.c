@@ -145,14 +145,10 @@ void cli_guard(const char *store_path)
 		"kvfs: store %.900s is damaged: its data could not be read; restore a copy, or export what still can be read\n",
 		cli_quote(store_path));
 	guard_len = n < 0 ? 0 : (size_t)n < sizeof(guard_text) ? (size_t)n : sizeof(guard_text) - 1;
-#ifndef __SANITIZE_ADDRESS__ /* which has handlers of its own that say more */
 	sigaltstack(&(stack_t){.ss_sp = stack, .ss_size = sizeof(stack)}, NULL);
 	sigemptyset(&sa.sa_mask);
 	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
 		sigaction(signals[i], &sa, NULL);
-#else
-	(void)stack, (void)signals, (void)sa;
-#endif
 }
 
 /* ---- opening ---- */

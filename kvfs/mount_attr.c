@@ -30,7 +30,7 @@ static void reply_attr(fuse_req_t req, fuse_ino_t id)
 {
 	struct kvfs_stat st;
 	struct stat attr;
-	int r = kv_node_stat(kv_mount_of(req)->nodes, id, &st);
+	int r = kv_node_stat(kv_mount_of(req)->nodes, kv_tid_of(req), id, &st);
 
 	if (r < 0) {
 		kv_reply(req, r);
@@ -101,7 +101,7 @@ static int set_others(fuse_req_t req, fuse_ino_t id, const struct kvfs_setattr *
 		r = kvfs_session_setattr(n->session, attr);
 	else
 		r = kvfs_ll_setattr(m->store, kv_node_ino(id), attr, &st);
-	if (r == -ESTALE && kv_node_set_gone(m->nodes, id, attr))
+	if (r == -ESTALE && kv_node_set_gone(m->nodes, kv_tid_of(req), id, attr))
 		r = 0;
 	kv_node_put(m->nodes, n);
 	return r;

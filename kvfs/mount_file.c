@@ -130,7 +130,7 @@ void op_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
 	struct kv_mount *m = kv_mount_of(req);
 	struct kv_handle *h = handle_of(fi);
-	uint64_t ino = h->node->ino;
+	uint64_t ino = h->write ? kvfs_session_ino(h->node->session) : 0;
 	int r = kv_writer_release(m->nodes, h);
 
 	(void)id;

@@ -340,7 +340,38 @@ void kv_node_version_face(struct kv_nodes *nodes, const struct kv_node *n, const
 	ret->generation = n->generation;
 }
 
-int kv_node_stat(struct kv_nodes *nodes, uint64_t id, struct kvfs_stat *ret)
+void kv_node_tell(struct kv_nodes *nodes, pid_t tid, const struct kv_face *face)
+{
+	struct kv_told *t = &nodes->told[tid & (KV_TOLD_MAX - 1)];
+
+	kv_nodes_lock(nodes);
+	t->tid = tid;
+	t->id = face->id;
+	t->st = face->st;
+	kv_nodes_unlock(nodes);
+}
+
+/* With the lock held. */
+static struct kv_told *find_told(struct kv_nodes *nodes, pid_t tid, uint64_t id)
+{
+	struct kv_told *t = &nodes->told[tid & (KV_TOLD_MAX - 1)];
+
+	return tid && t->tid == tid && t->id == id ? t : NULL;
+}
+
+static int stat_gone(struct kv_nodes *nodes, pid_t tid, uint64_t id, struct kvfs_stat *ret)
+{
+	const struct kv_told *t;
+
+	kv_nodes_lock(nodes);
+	t = find_told(nodes, tid, id);
+	if (t)
+		*ret = t->st;
+	kv_nodes_unlock(nodes);
+	return t ? 0 : -ESTALE;
+}
+
+int kv_node_stat(struct kv_nodes *nodes, pid_t tid, uint64_t id, struct kvfs_stat *ret)
 {
 	struct kvfs_stat now;
 	struct kv_node *n;
@@ -363,6 +394,8 @@ int kv_node_stat(struct kv_nodes *nodes, uint64_t id, struct kvfs_stat *ret)
 	} else if (r == 0) {
 		/* Current, or an older one that nobody has open and nobody can open: then the inode as it is now serves stat(2). */
 		*ret = now;
+	} else {
+		r = stat_gone(nodes, tid, id, ret);
 	}
 	kv_node_put(nodes, n);
 	return r;
@@ -391,28 +424,31 @@ int kv_node_hold(struct kv_nodes *nodes, uint64_t id, struct kv_node **ret)
 	return n ? 0 : -ENFILE;
 }
 
-bool kv_node_set_gone(struct kv_nodes *nodes, uint64_t id, const struct kvfs_setattr *attr)
+bool kv_node_set_gone(struct kv_nodes *nodes, pid_t tid, uint64_t id, const struct kvfs_setattr *attr)
 {
+	struct kvfs_stat *st = NULL;
+	struct kv_told *t;
 	struct kv_node *n;
-	bool open;
 
 	kv_nodes_lock(nodes);
 	n = find_open(nodes, id);
-	open = n && !n->session;
-	if (open) {
-		if (attr->valid & KVFS_SET_MODE)
-			n->st.mode = (n->st.mode & S_IFMT) | (attr->mode & 07777);
-		if (attr->valid & KVFS_SET_UID)
-			n->st.uid = attr->uid;
-		if (attr->valid & KVFS_SET_GID)
-			n->st.gid = attr->gid;
-		if (attr->valid & KVFS_SET_ATIME)
-			n->st.atime = attr->atime;
-		if (attr->valid & KVFS_SET_MTIME)
-			n->st.mtime = attr->mtime;
-	}
+	t = find_told(nodes, tid, id);
+	if (n && !n->session)
+		st = &n->st;
+	else if (t)
+		st = &t->st;
+	if (st && attr->valid & KVFS_SET_MODE)
+		st->mode = (st->mode & S_IFMT) | (attr->mode & 07777);
+	if (st && attr->valid & KVFS_SET_UID)
+		st->uid = attr->uid;
+	if (st && attr->valid & KVFS_SET_GID)
+		st->gid = attr->gid;
+	if (st && attr->valid & KVFS_SET_ATIME)
+		st->atime = attr->atime;
+	if (st && attr->valid & KVFS_SET_MTIME)
+		st->mtime = attr->mtime;
 	kv_nodes_unlock(nodes);
-	return open;
+	return st != NULL;
 }
 
 /* ---- sessions ---- */
@@ -589,7 +625,8 @@ int kv_nodes_new(struct kvfs_store *store, struct kv_nodes **ret)
 	if (getrandom(&nodes->generation, sizeof(nodes->generation), GRND_NONBLOCK) < 0)
 		nodes->generation = (uint32_t)getpid();
 	nodes->generation |= 1; /* 0 means any, see kv_process_holds() */
-	if (table_init(&nodes->by_id) < 0 || table_init(&nodes->by_ino) < 0 || table_init(&nodes->by_name) < 0) {
+	nodes->told = calloc(KV_TOLD_MAX, sizeof(*nodes->told));
+	if (!nodes->told || table_init(&nodes->by_id) < 0 || table_init(&nodes->by_ino) < 0 || table_init(&nodes->by_name) < 0) {
 		kv_nodes_free(nodes);
 		return -ENOMEM;
 	}
@@ -618,6 +655,7 @@ void kv_nodes_free(struct kv_nodes *nodes)
 		n->refs = 1;
 		kv_node_put(nodes, n);
 	}
+	free(nodes->told);
 	free(nodes->by_id.slots);
 	free(nodes->by_ino.slots);
 	free(nodes->by_name.slots);

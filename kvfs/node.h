@@ -63,6 +63,15 @@ struct kv_node {
 	bool privileged; /* has set-id bits that writing takes away */
 };
 
+/* What a thread was last told about an inode by LOOKUP. */
+struct kv_told {
+	pid_t tid;
+	uint64_t id;
+	struct kvfs_stat st;
+};
+
+enum { KV_TOLD_MAX = 1024 }; /* a power of two */
+
 struct kv_nodes {
 	struct kvfs_store *store;
 	pthread_mutex_t mutex;
@@ -71,6 +80,7 @@ struct kv_nodes {
 	struct kv_table by_id, by_ino, by_name; /* everything open; sessions; unpublished names */
 	struct kv_intent *intents; /* newest first */
 	unsigned intent_count;
+	struct kv_told *told; /* by thread id */
 	uint64_t serial; /* of private ids */
 	uint32_t generation; /* of this mount: tells its private ids from those of another */
 };
@@ -97,12 +107,13 @@ void kv_node_face(struct kv_nodes *nodes, const struct kvfs_stat *st, struct kv_
 
 /* LOOKUP, answered by the caller. -ENOENT */
 int kv_node_lookup(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const char *name, struct kv_face *ret);
-/* GETATTR, answered by the node id alone: the kernel gives the answer to all who use it. -ESTALE */
-int kv_node_stat(struct kv_nodes *nodes, uint64_t id, struct kvfs_stat *ret);
+/* GETATTR, answered by the node id alone: the kernel gives the answer to all who use it.  Of an inode that is gone, a thread is told what
+ * it was told when it found it: its stat(2) has begun before.  -ESTALE */
+int kv_node_stat(struct kv_nodes *nodes, pid_t tid, uint64_t id, struct kvfs_stat *ret);
 /* Keeps an inode that is not a regular file answerable while it is open, though it may be removed; kv_node_put() ends that. */
 int kv_node_hold(struct kv_nodes *nodes, uint64_t id, struct kv_node **ret);
-/* Notes an attribute that was set on something whose inode is gone. False when it is not open. */
-bool kv_node_set_gone(struct kv_nodes *nodes, uint64_t id, const struct kvfs_setattr *attr);
+/* Notes an attribute that was set on something whose inode is gone.  False when it is not open, and the thread did not just find it. */
+bool kv_node_set_gone(struct kv_nodes *nodes, pid_t tid, uint64_t id, const struct kvfs_setattr *attr);
 
 /* OPEN.  -ESTALE: the kernel tries again, and finds another node. */
 int kv_node_open(struct kv_nodes *nodes, pid_t tid, uint64_t id, int flags, struct kv_handle *ret);
@@ -123,6 +134,8 @@ enum { KV_NODE_TRIES = 1000 }; /* of what fails when a value is published in bet
 
 void kv_nodes_lock(struct kv_nodes *nodes);
 void kv_nodes_unlock(struct kv_nodes *nodes);
+/* Remembers what LOOKUP answers to a thread. */
+void kv_node_tell(struct kv_nodes *nodes, pid_t tid, const struct kv_face *face);
 /* Some open node, or NULL; the lock is held, or nobody else is left. */
 struct kv_node *kv_nodes_any(struct kv_nodes *nodes);
 void kv_intents_end(struct kv_nodes *nodes);

@@ -250,33 +250,37 @@ static int lookup_published(struct kv_nodes *nodes, pid_t tid, const struct kvfs
 	return r;
 }
 
-int kv_node_lookup(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const char *name, struct kv_face *ret)
+static int lookup_once(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const char *name, struct kv_face *ret)
 {
 	struct kvfs_stat st;
-	struct kv_node *n;
+	struct kv_node *n = kv_node_pending(nodes, tid, parent, name);
 	int r;
 
-	for (int tries = 0; tries < KV_NODE_TRIES; tries++) {
-		n = kv_node_pending(nodes, tid, parent, name);
-		if (n) {
-			r = lookup_pending(nodes, tid, n, parent, name, ret);
-			kv_node_put(nodes, n);
-			return r;
-		}
-		r = kvfs_ll_lookup(nodes->store, parent, name, &st);
-		if (r == -ESTALE)
-			return -ENOENT; /* the directory is gone, and all names with it */
-		if (r < 0)
-			return r;
-		if (!S_ISREG(st.mode)) {
-			kv_node_face(nodes, &st, ret);
-			return 0;
-		}
-		r = lookup_published(nodes, tid, &st, ret);
-		if (r != -ESTALE)
-			return r;
+	if (n) {
+		r = lookup_pending(nodes, tid, n, parent, name, ret);
+		kv_node_put(nodes, n);
+		return r;
 	}
-	return -EBUSY;
+	r = kvfs_ll_lookup(nodes->store, parent, name, &st);
+	if (r == -ESTALE)
+		return -ENOENT; /* the directory is gone, and all names with it */
+	if (r < 0)
+		return r;
+	if (S_ISREG(st.mode))
+		return lookup_published(nodes, tid, &st, ret);
+	kv_node_face(nodes, &st, ret);
+	return 0;
+}
+
+int kv_node_lookup(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const char *name, struct kv_face *ret)
+{
+	int r = -ESTALE;
+
+	for (int tries = 0; r == -ESTALE && tries < KV_NODE_TRIES; tries++)
+		r = lookup_once(nodes, tid, parent, name, ret);
+	if (r == 0)
+		kv_node_tell(nodes, tid, ret);
+	return r == -ESTALE ? -EBUSY : r;
 }
 
 /* ---- OPEN ---- */
@@ -426,13 +430,17 @@ static int create_session(struct kv_nodes *nodes, pid_t tid, uint64_t parent, co
 
 	if (kv_node_reserved(nodes, tid, parent, name))
 		return -EEXIST;
-	if (!(flags & O_EXCL)) {
+	for (int tries = 0; !(flags & O_EXCL) && tries < KV_NODE_TRIES; tries++) {
 		r = kvfs_ll_lookup(nodes->store, parent, name, &st);
-		if (r == 0)
-			/* any other type: ESTALE makes the kernel look again */
-			return S_ISREG(st.mode) ? session_on(nodes, tid, st.ino, ret) : -ESTALE;
-		if (r != -ENOENT)
+		if (r == -ENOENT)
+			break;
+		if (r < 0)
 			return r == -ESTALE ? -ENOENT : r;
+		if (!S_ISREG(st.mode))
+			return -ESTALE; /* which makes the kernel look again */
+		r = session_on(nodes, tid, st.ino, ret);
+		if (r != -ESTALE)
+			return r;
 	}
 	r = kvfs_session_create(nodes->store, parent, name, mode & 07777, cred, flags & O_EXCL, &s);
 	if (r < 0)

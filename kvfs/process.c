@@ -86,21 +86,19 @@ enum kv_fate kv_process_fate(pid_t tid)
  * (a name may lead elsewhere by now) tells two sessions apart. */
 static bool is_inode(int dir, const char *fd, uint64_t node, uint32_t generation)
 {
-	static _Atomic int extra = AT_HANDLE_FID;
 	union {
 		struct file_handle h;
 		char space[sizeof(struct file_handle) + MAX_HANDLE_SZ];
 	} u = {.h.handle_bytes = MAX_HANDLE_SZ};
 	uint32_t part[3];
-	int mount_id, flags = extra;
+	int mount_id, r;
 
-	if (name_to_handle_at(dir, fd, &u.h, &mount_id, AT_SYMLINK_FOLLOW | flags) < 0) {
-		if (errno != EINVAL || !flags)
-			return false;
-		extra = 0;
-		return is_inode(dir, fd, node, generation);
+	r = name_to_handle_at(dir, fd, &u.h, &mount_id, AT_SYMLINK_FOLLOW | AT_HANDLE_FID);
+	if (r < 0 && errno == EINVAL) { /* an older kernel */
+		u.h.handle_bytes = MAX_HANDLE_SZ;
+		r = name_to_handle_at(dir, fd, &u.h, &mount_id, AT_SYMLINK_FOLLOW);
 	}
-	if (u.h.handle_type != HANDLE_FUSE || u.h.handle_bytes != HANDLE_FUSE_SIZE)
+	if (r < 0 || u.h.handle_type != HANDLE_FUSE || u.h.handle_bytes != HANDLE_FUSE_SIZE)
 		return false;
 	memcpy(part, u.space + sizeof(struct file_handle), sizeof(part));
 	return ((uint64_t)part[0] << 32 | part[1]) == node && (!generation || generation == part[2]);

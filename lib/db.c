@@ -149,6 +149,14 @@ static int open_trees(struct kv_db *db, const struct kv_db_options *opt)
 	return mdb_txn_commit(txn); /* the handles are good from here on */
 }
 
+/* LMDB found its file to be nonsense and cannot go on; it would print, and a library does not. */
+static void on_assert(MDB_env *env, const char *message)
+{
+	(void)env;
+	(void)message;
+	abort();
+}
+
 /* The map cannot grow while a transaction lives, so take all the address space we may need at once.  Some processes have less of
  * it (RLIMIT_AS, valgrind, TSan). */
 static int open_env(struct kv_db *db, const char *dir, const struct kv_db_options *opt, struct kvfs_error *err)
@@ -160,6 +168,7 @@ static int open_env(struct kv_db *db, const char *dir, const struct kv_db_option
 		if (rc)
 			return kv_explain(err, ENOMEM, "out of memory");
 		mdb_env_set_maxdbs(db->env, 1);
+		mdb_env_set_assert(db->env, on_assert);
 		mdb_env_set_mapsize(db->env, size);
 		rc = mdb_env_open(db->env, dir, flags, opt->mode);
 		if (rc == 0)

@@ -66,10 +66,10 @@ static void extend(int dirfd, uint64_t pages, uint32_t page_size)
 {
 	KV_FD int fd = openat(dirfd, "data.mdb", O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	if (fd >= 0)
-		(void)posix_fallocate(fd, (off_t)((pages - 1) * page_size), (off_t)page_size);
+		(void)!fallocate(fd, 0, (off_t)((pages - 1) * page_size), (off_t)page_size);
 }
 
-static int check_newest(int dirfd, int fd, const struct lmdb_meta *m, uint32_t page_size, struct kvfs_error *err)
+static int check_newest(int dirfd, int fd, const struct lmdb_meta *m, uint32_t page_size, bool may_extend, struct kvfs_error *err)
 {
 	struct stat st;
 	if (fstat(fd, &st))
@@ -78,13 +78,15 @@ static int check_newest(int dirfd, int fd, const struct lmdb_meta *m, uint32_t p
 	if (need > have + SLACK_PAGES)
 		return kv_explain(err, EUCLEAN, "data.mdb is truncated: %llu bytes where it had %llu; restore a backup",
 			(unsigned long long)st.st_size, (unsigned long long)(need * page_size));
-	if (need > have)
-		extend(dirfd, need, page_size);
 	int r = check_root(fd, &m->free, have, page_size, "free", err);
-	return r ? r : check_root(fd, &m->main, have, page_size, "main", err);
+	if (r == 0)
+		r = check_root(fd, &m->main, have, page_size, "main", err);
+	if (r == 0 && need > have && may_extend)
+		extend(dirfd, need, page_size);
+	return r;
 }
 
-int kv_dbfile_check(int dirfd, uint32_t *ret_page_size, struct kvfs_error *err)
+int kv_dbfile_check(int dirfd, bool rdonly, struct kvfs_error *err)
 {
 	struct lmdb_meta meta[2];
 	KV_FD int fd = openat(dirfd, "data.mdb", O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
@@ -110,10 +112,7 @@ int kv_dbfile_check(int dirfd, uint32_t *ret_page_size, struct kvfs_error *err)
 	n = pread(fd, &meta[1], sizeof meta[1], page_size);
 	if (n < (ssize_t)sizeof meta[1] || !meta_is_sound(&meta[0]) || !meta_is_sound(&meta[1]))
 		return kv_explain(err, EUCLEAN, "data.mdb is damaged: a meta page is not one; restore a backup");
-	int r = check_newest(dirfd, fd, &meta[meta[1].txnid > meta[0].txnid], page_size, err);
-	if (r == 0 && ret_page_size)
-		*ret_page_size = page_size;
-	return r;
+	return check_newest(dirfd, fd, &meta[meta[1].txnid > meta[0].txnid], page_size, !rdonly, err);
 }
 
 int kv_dbfile_reserve_lock(int dirfd, mode_t mode, struct kvfs_error *err)

@@ -11,7 +11,8 @@
  * Invariants:
  *  S4  A publication is one transaction: value, name, attributes and log record together.
  *  S5  On any error the old value stands and the session has all it had: publication may be tried again.
- *  S6  The lock is held while at most KV_SPILL_SLICE chunks are written: what is more goes to hidden chunks before. */
+ *  S6  The lock is held while at most KV_SPILL_SLICE chunks are written: what is more goes to hidden chunks before.  Only parts of
+ *      a value, which are replayed on it as it is at that moment, are written under the lock up to KVFS_TXN_BYTES_MAX. */
 #include "session.h"
 
 #include <errno.h>
@@ -22,6 +23,9 @@
 #include "namei.h"
 #include "path.h"
 #include "xattr.h"
+
+#define COPY_BYTES (1 << 20)
+#define MERGES_MAX 10
 
 /* ---- birth and death ---- */
 
@@ -172,6 +176,7 @@ void kvfs_session_close(struct kvfs_session *s)
 		pthread_mutex_lock(&s->lock);
 		int r = kv_session_reset(s);
 		(void)r; /* what could not be retired now is found as a dead door's later */
+		kv_session_drop_buffers(s, 0);
 		pthread_mutex_lock(&core->sessions_lock);
 		if (s->prev)
 			s->prev->next = s->next;
@@ -261,6 +266,9 @@ static int make_content(struct kvfs_session *s, struct kv_edit *ed, uint8_t *tai
 		if (tail && buf->index == last) {
 			memcpy(tail_buf, buf->data, tail);
 			out.tail_len = (uint32_t)tail;
+			int r = buf->stored ? kv_chunk_del(&ed->txn, s->blob, last, 0) : 0;
+			if (r)
+				return r;
 			continue;
 		}
 		if (!out.blob)
@@ -268,7 +276,7 @@ static int make_content(struct kvfs_session *s, struct kv_edit *ed, uint8_t *tai
 		int r = kv_chunk_put(&ed->txn, out.blob, buf->index, 0, buf->data, kv_min(size, s->size - start));
 		if (r)
 			return r;
-		out.stored += buf->stored ? 0 : size;
+		out.stored += buf->stored ? 0 : kv_min(size, s->size - start);
 		ed->chunks++;
 	}
 	if (tail && !out.tail_len && s->blob) { /* spilled: a short last chunk moves into the record */
@@ -282,6 +290,7 @@ static int make_content(struct kvfs_session *s, struct kv_edit *ed, uint8_t *tai
 		if (r && r != -ENOENT)
 			return r;
 	}
+	out.stored = kv_min(out.stored, s->size - out.tail_len); /* hidden chunks were counted as full */
 	*ret = out;
 	return 0;
 }
@@ -312,8 +321,10 @@ static int find_place(struct kvfs_session *s, struct kv_edit *ed, struct kv_plac
 static int find_target(struct kvfs_session *s, struct kv_edit *ed, struct kv_inode *ret)
 {
 	struct kv_place place;
-	if (!s->is_new)
-		return kv_inode_load(&ed->txn, s->ino, ret);
+	if (!s->is_new) {
+		int r = kv_inode_load(&ed->txn, s->ino, ret);
+		return r ? r : kv_session_check_cond(s->cond, s->cond_version, true, ret->rec.version);
+	}
 	int r = find_place(s, ed, &place);
 	if (r)
 		return r;
@@ -386,7 +397,7 @@ static void settle(struct kvfs_session *s, const struct kv_inode *inode, struct 
 	s->is_new = s->replace = s->dirty = s->sized = false;
 	s->cut = UINT64_MAX;
 	s->end = s->blob = s->stored = 0;
-	s->times = 0;
+	s->times = s->cond = 0;
 	kv_session_free_xattrs(s);
 	kv_inode_stat(inode, &s->st);
 }
@@ -401,23 +412,26 @@ static int put_times(struct kvfs_session *s, struct kv_inode *inode, struct time
 	return 0;
 }
 
-/* Everything of a publication but the commit itself.  *ret_base: a hold on what will be published. */
+/* Everything of a publication but the commit itself.  *ret_base: a hold on what will be published.  -ENOENT only of the key. */
 static int prepare(struct kvfs_session *s, struct kv_edit *ed, struct kv_inode *inode, struct kvfs_value **ret_base)
 {
 	bool keeps_blob;
 	int r = find_target(s, ed, inode);
-	if (r == 0)
-		r = put_value(s, ed, inode, &keeps_blob);
 	if (r)
 		return r;
-	put_times(s, inode, ed->now);
-	r = kv_inode_put(&ed->txn, inode);
+	r = put_value(s, ed, inode, &keeps_blob);
+	if (r == 0) {
+		put_times(s, inode, ed->now);
+		r = kv_inode_put(&ed->txn, inode);
+	}
 	if (r == 0 && s->blob)
 		r = kv_hidden_del(&ed->txn, s->blob);
 	if (r == 0 && s->blob && (!keeps_blob || inode->rec.blob != s->blob))
 		r = kv_value_retire_blob(ed, s->blob, s->stored);
 	/* entered before the value becomes current, so no look is needed after (held.c, H1) */
-	return r ? r : kv_held_new(s->core, inode, true, ret_base);
+	if (r == 0)
+		r = kv_held_new(s->core, inode, true, ret_base);
+	return r == -ENOENT ? kv_fail(EIO) : r; /* not the key, but hidden chunks that someone took for a dead door's */
 }
 
 /* Only times were set: no new version of the value. */
@@ -437,49 +451,12 @@ static int publish_times(struct kvfs_session *s)
 		r = kv_changes_add(&ed.changes, KV_CHANGE_ATTR, inode.rec.mode & S_IFMT, inode.ino, inode.rec.parent, inode.name,
 			inode.rec.name_len);
 	r = kv_commit_finish(s->core, &ed, r);
+	if (r == -ENOENT) { /* deleted meanwhile */
+		s->orphan = true;
+		return 0;
+	}
 	if (r == 0)
 		s->times = 0;
-	return r;
-}
-
-/* The blob's bookkeeping is full: become a session that replaces the whole value, by writing what it sees. */
-static int flatten(struct kvfs_session *s)
-{
-	struct kvfs_session *whole = new_session(s->core);
-	KV_FREE uint8_t *buf = malloc(1 << 20);
-	if (!whole || !buf) {
-		kvfs_session_close(whole);
-		return kv_fail(ENOMEM);
-	}
-	whole->ino = s->ino;
-	whole->replace = true;
-	int r = 0;
-	for (uint64_t at = 0; r == 0 && at < s->size;) {
-		int64_t data = kv_session_seek(s, at, false);
-		if (data < 0) {
-			r = data == -ENXIO ? 0 : (int)data;
-			break;
-		}
-		ssize_t n = kv_session_read(s, buf, 1 << 20, (uint64_t)data);
-		if (n > 0)
-			n = kv_session_write(whole, buf, (size_t)n, (uint64_t)data);
-		r = n < 0 ? (int)n : 0;
-		at = (uint64_t)data + (uint64_t)kv_max(n > 0 ? (uint64_t)n : 0, 1);
-	}
-	if (r == 0)
-		r = kv_session_reset(s);
-	if (r == 0) {
-		kvfs_value_close(kv_take(s->base));
-		struct kv_buffers bufs = s->bufs;
-		s->bufs = whole->bufs;
-		whole->bufs = bufs;
-		s->blob = whole->blob;
-		s->stored = whole->stored;
-		whole->blob = 0;
-		s->replace = true;
-		s->sized = false;
-	}
-	kvfs_session_close(whole);
 	return r;
 }
 
@@ -507,19 +484,118 @@ static int publish_value(struct kvfs_session *s)
 	return r;
 }
 
+/* ---- publishing a session of parts as a whole value ---- */
+
+/* Exchanges what was written, and all that says how it is to be read. */
+static void swap_contents(struct kvfs_session *a, struct kvfs_session *b)
+{
+	struct kvfs_session t = *a;
+#define TAKE(to, from)                                                                                                             \
+	do {                                                                                                                       \
+		(to)->dirty = (from)->dirty;                                                                                       \
+		(to)->replace = (from)->replace;                                                                                   \
+		(to)->base = (from)->base;                                                                                         \
+		(to)->size = (from)->size;                                                                                         \
+		(to)->cut = (from)->cut;                                                                                           \
+		(to)->end = (from)->end;                                                                                           \
+		(to)->sized = (from)->sized;                                                                                       \
+		(to)->bufs = (from)->bufs;                                                                                         \
+		(to)->blob = (from)->blob;                                                                                         \
+		(to)->stored = (from)->stored;                                                                                     \
+	} while (0)
+	TAKE(a, b);
+	TAKE(b, &t);
+#undef TAKE
+}
+
+/* Writes what `s` sees to `whole`, holes left out. */
+static int copy_all(struct kvfs_session *s, struct kvfs_session *whole)
+{
+	KV_FREE uint8_t *buf = malloc(COPY_BYTES);
+	if (!buf)
+		return kv_fail(ENOMEM);
+	for (uint64_t at = 0; at < s->size;) {
+		int64_t data = kv_session_seek(s, at, false);
+		if (data < 0)
+			return data == -ENXIO ? 0 : (int)data;
+		ssize_t n = kv_session_read(s, buf, COPY_BYTES, (uint64_t)data);
+		if (n > 0)
+			n = kv_session_write(whole, buf, (size_t)n, (uint64_t)data);
+		if (n < 0)
+			return (int)n;
+		at = (uint64_t)data + (uint64_t)n;
+	}
+	return 0;
+}
+
+/* Makes `whole` the newest value with the parts of `s` in it. */
+static int merge(struct kvfs_session *s, struct kvfs_session *whole)
+{
+	struct kvfs_value *newest, *base = s->base;
+	struct kvfs_stat st;
+	uint64_t size = s->size;
+	int r = kv_held_open(s->core, s->ino, &newest, &st);
+	if (r)
+		return r;
+	s->base = newest;
+	s->size = s->sized ? size : kv_max(st.size, s->end);
+	whole->ino = s->ino;
+	whole->replace = whole->dirty = true;
+	r = copy_all(s, whole);
+	whole->size = s->size;
+	s->base = base;
+	s->size = size;
+	kvfs_value_close(newest);
+	s->cond = KVFS_IF_VERSION;
+	s->cond_version = st.version;
+	return r;
+}
+
+/* -ECANCELED when the value has changed meanwhile. */
+static int publish_merged(struct kvfs_session *s)
+{
+	struct kvfs_session *whole = new_session(s->core);
+	if (!whole)
+		return kv_fail(ENOMEM);
+	pthread_mutex_lock(&whole->lock);
+	int r = merge(s, whole);
+	if (r == 0) {
+		swap_contents(s, whole);
+		r = publish_value(s);
+		if (r) /* as it was */
+			swap_contents(s, whole);
+	} else if (r == -ENOENT) {
+		s->orphan = true;
+		r = 0;
+	}
+	s->cond = 0;
+	pthread_mutex_unlock(&whole->lock);
+	kvfs_session_close(whole);
+	return r;
+}
+
+/* More parts than one transaction should hold, of a value that is not much more than they are. */
+static bool is_large(const struct kvfs_session *s)
+{
+	return !s->replace && s->stored > KVFS_TXN_BYTES_MAX && s->stored > s->size / 16;
+}
+
 static int publish(struct kvfs_session *s)
 {
 	if (s->orphan)
 		return 0;
 	if (!s->dirty)
 		return s->times ? publish_times(s) : 0;
-	int r = publish_value(s);
-	if (r == -EOVERFLOW) {
-		r = flatten(s);
-		if (r == 0)
-			r = publish_value(s);
-	}
-	return r;
+	bool large = is_large(s);
+	int r = large ? -EOVERFLOW : publish_value(s);
+	if (r != -EOVERFLOW) /* the blob's bookkeeping is full */
+		return r;
+	r = -ECANCELED;
+	for (int i = 0; i < MERGES_MAX && r == -ECANCELED; i++)
+		r = publish_merged(s);
+	if (r != -ECANCELED)
+		return r;
+	return large ? publish_value(s) : kv_fail(EAGAIN);
 }
 
 int kvfs_session_publish(struct kvfs_session *s)

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
@@ -124,7 +125,7 @@ static int check_store(int dirfd, const char *path, const struct kvfs_options *o
 	r = kv_format_check(dirfd, err);
 	if (r)
 		return r;
-	r = kv_dbfile_check(dirfd, NULL, err);
+	r = kv_dbfile_check(dirfd, opt->flags & KVFS_RDONLY, err);
 	return r == -ENOENT ? kv_explain(err, ENOENT, "no store there") : r;
 }
 
@@ -187,6 +188,20 @@ static bool is_read_only_disk(dev_t dev)
 	return ro;
 }
 
+/* Openers come one by one.  LMDB fills a fresh lock file under a lock of its own, but an opener that fails or is killed in the middle of that
+ * leaves those who waited for it with a file that says "transaction 0": their commits would overwrite what others committed. */
+static int open_db(struct kv_core *core, int dirfd, const struct kv_db_options *opt, struct kvfs_error *err)
+{
+	while (flock(dirfd, LOCK_EX))
+		if (errno != EINTR)
+			return kv_explain(err, errno, "%s", strerror(errno));
+	int r = opt->no_lock ? 0 : kv_dbfile_reserve_lock(dirfd, opt->mode, err);
+	if (r == 0)
+		r = kv_db_open(core->path, opt, &core->db, err);
+	flock(dirfd, LOCK_UN);
+	return r;
+}
+
 static int open_core(struct kv_core *core, int dirfd, const struct kvfs_options *opt, struct kvfs_error *err)
 {
 	struct stat st;
@@ -205,17 +220,12 @@ static int open_core(struct kv_core *core, int dirfd, const struct kvfs_options 
 	} else if (r) {
 		return r;
 	}
-	if (!no_lock) {
-		r = kv_dbfile_reserve_lock(dirfd, mode, err);
-		if (r)
-			return r;
-	}
 	struct kv_db_options dbopt = {.rdonly = core->rdonly,
 		.no_lock = no_lock,
 		.map_size = opt->map_size,
 		.mode = mode,
 		.durability = core->durability};
-	r = kv_db_open(core->path, &dbopt, &core->db, err);
+	r = open_db(core, dirfd, &dbopt, err);
 	return r ? r : check_super(core, err);
 }
 

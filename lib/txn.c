@@ -39,7 +39,7 @@ struct kv_txn_key {
 	char *key;
 	bool read; /* the outcome depends on what the snapshot has */
 	bool found;
-	uint64_t version;
+	uint64_t ino, version; /* both: two values of one commit share the version */
 	enum state state;
 	const struct kv_txn_op *op; /* WRITTEN: the put whose data it has */
 	char *alias; /* WRITTEN by a rename: the snapshot's key whose value it has */
@@ -175,8 +175,8 @@ static int note(struct kvfs_txn *txn, const char *key, struct kv_txn_key **ret)
 	return 0;
 }
 
-/* What the store has under a key: existence and version. */
-static int look(struct kv_txn *txn, const char *key, bool *ret_found, uint64_t *ret_version, struct kvfs_stat *ret)
+/* What the store has under a key; *ret only if it is there. */
+static int look(struct kv_txn *txn, const char *key, bool *ret_found, struct kvfs_stat *ret)
 {
 	struct kv_dirent ent;
 	int r = kv_namei_lookup(txn, key, &ent);
@@ -185,15 +185,17 @@ static int look(struct kv_txn *txn, const char *key, bool *ret_found, uint64_t *
 	if (r && r != -ENOENT && r != -ENOTDIR)
 		return r;
 	*ret_found = r == 0;
-	*ret_version = r == 0 ? ret->version : 0;
 	return 0;
 }
 
 static int note_read(struct kvfs_txn *txn, struct kv_txn_key *k, struct kvfs_stat *ret)
 {
-	int r = look(&txn->snapshot, k->key, &k->found, &k->version, ret);
-	if (r == 0)
+	int r = look(&txn->snapshot, k->key, &k->found, ret);
+	if (r == 0) {
 		k->read = true;
+		k->ino = k->found ? ret->ino : 0;
+		k->version = k->found ? ret->version : 0;
+	}
 	return r;
 }
 
@@ -265,8 +267,7 @@ int kvfs_txn_stat(struct kvfs_txn *txn, const char *key, struct kvfs_stat *ret)
 		return r;
 	}
 	bool found;
-	uint64_t version;
-	r = look(&txn->snapshot, k->alias ? k->alias : k->key, &found, &version, &st);
+	r = look(&txn->snapshot, k->alias ? k->alias : k->key, &found, &st);
 	if (r)
 		return r;
 	if (!found)
@@ -286,7 +287,7 @@ int kvfs_txn_exists(struct kvfs_txn *txn, const char *key)
 	if (kv_path_check(key))
 		return 0;
 	int r = kvfs_txn_stat(txn, key, &st);
-	return r == 0 ? 1 : r == -ENOENT ? 0 : r;
+	return r == 0 ? 1 : r == -ENOENT || r == -ENOTDIR ? 0 : r;
 }
 
 int kvfs_txn_stream_open(struct kvfs_txn *txn, const char *key, struct kvfs_stream **ret)
@@ -294,14 +295,16 @@ int kvfs_txn_stream_open(struct kvfs_txn *txn, const char *key, struct kvfs_stre
 	struct kv_txn_key *k;
 	struct kvfs_stat st;
 	struct kv_inode inode;
-	int r = note(txn, key, &k);
+	int r = txn->write ? note(txn, key, &k) : stat_snapshot(txn, key, &st);
 	if (r)
 		return r;
-	if (k->state != AS_SNAPSHOT) /* what this transaction wrote itself is small enough for kvfs_txn_get() */
-		return k->state == DELETED ? -ENOENT : kv_fail(EBUSY);
-	r = note_read(txn, k, &st);
-	if (r == 0 && !k->found)
-		r = -ENOENT;
+	if (txn->write) {
+		if (k->state != AS_SNAPSHOT) /* what it wrote itself is small enough for kvfs_txn_get() */
+			return k->state == DELETED ? -ENOENT : kv_fail(EBUSY);
+		r = note_read(txn, k, &st);
+		if (r == 0 && !k->found)
+			r = -ENOENT;
+	}
 	if (r == 0)
 		r = kv_held_check_type(st.mode);
 	if (r == 0)
@@ -475,13 +478,12 @@ static int validate(struct kvfs_txn *txn, struct kv_edit *ed)
 		for (const struct kv_txn_key *k = txn->keys[i]; k; k = k->next) {
 			struct kvfs_stat st;
 			bool found;
-			uint64_t version;
 			if (!k->read)
 				continue;
-			int r = look(&ed->txn, k->key, &found, &version, &st);
+			int r = look(&ed->txn, k->key, &found, &st);
 			if (r)
 				return r;
-			if (found != k->found || version != k->version)
+			if (found != k->found || (found && (st.ino != k->ino || st.version != k->version)))
 				return kv_fail(ECANCELED);
 		}
 	return 0;

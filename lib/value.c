@@ -382,7 +382,7 @@ static int patch_chunks(struct patching *p)
 	if (r)
 		return r;
 	kv_inode_set_tail(inode, NULL, 0); /* written again below, where it belongs now */
-	uint32_t index;
+	uint32_t index = 0;
 	for (uint64_t from = 0; (r = next_index(p, from, &index)) == 0; from = (uint64_t)index + 1) {
 		r = write_chunk(p, index);
 		if (r)
@@ -436,6 +436,7 @@ int kv_value_patch(struct kv_edit *ed, struct kv_inode *inode, const struct kv_p
 		return r;
 	ed->head.rec.value_bytes -= p.base.size;
 	inode->rec.size = p.size;
+	inode->rec.stored = kv_min(inode->rec.stored, p.size - inode->rec.tail_len);
 	return published(ed, inode, mtime);
 }
 

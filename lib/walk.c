@@ -65,7 +65,8 @@ void kv_walk_free(struct kv_walk *w)
 	*w = (struct kv_walk){.done = true};
 }
 
-/* If `bound` lies below the frame's directory: its component there, and whether more follow. */
+/* If `bound` lies below the frame's directory: its component there, and whether it is the last.  A prefix may have a component that is
+ * too long for a name: what a name can have of it leads to the same place. */
 static bool component_of(const struct kv_walk *w, const struct kv_walk_frame *f, const char *bound, const char **ret,
 	size_t *ret_len, bool *ret_last)
 {
@@ -77,8 +78,9 @@ static bool component_of(const struct kv_walk *w, const struct kv_walk_frame *f,
 	if (!*at)
 		return false;
 	*ret = at;
-	*ret_len = strcspn(at, "/");
-	*ret_last = at[*ret_len] == 0;
+	size_t n = strcspn(at, "/");
+	*ret_len = kv_min(n, KVFS_NAME_MAX);
+	*ret_last = at[n] == 0;
 	return true;
 }
 
@@ -192,7 +194,7 @@ static bool leave(struct kv_walk *w, struct kv_dirent *ret)
 	return w->flags & KVFS_LIST_REVERSE && wanted(w, S_IFDIR);
 }
 
-/* Past the names with the prefix there are none again. */
+/* Past the names with the prefix (of a directory on its way: past that one name) there are none again. */
 static bool past_prefix(const struct kv_walk *w)
 {
 	const struct kv_walk_frame *f = &w->frames[w->depth - 1];
@@ -201,7 +203,10 @@ static bool past_prefix(const struct kv_walk *w)
 	bool last;
 	if (match_prefix(w) >= 0 || !component_of(w, f, w->prefix, &name, &len, &last))
 		return false;
-	int cmp = strncmp(w->path + f->len + (f->len > 0), name, len);
+	const char *here = w->path + f->len + (f->len > 0);
+	int cmp = strncmp(here, name, len);
+	if (cmp == 0 && !last)
+		cmp = here[len] != 0;
 	return w->flags & KVFS_LIST_REVERSE ? cmp < 0 : cmp > 0;
 }
 

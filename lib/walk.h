@@ -6,7 +6,7 @@
 
 #include "dirent.h"
 
-#define KV_WALK_DEPTH 2048 /* components that fit in a key */
+#define KV_WALK_DEPTH 2049 /* the root, and the components that fit in a key */
 
 struct kv_walk {
 	unsigned flags; /* KVFS_LIST_* */

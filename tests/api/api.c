@@ -8,8 +8,7 @@ int api_setup_dir(void **state)
 	if (!a)
 		return -1;
 	a->dir = support_tmpdir();
-	if (snprintf(a->path, sizeof(a->path), "%s/store", a->dir) >= (int)sizeof(a->path))
-		return -1;
+	snprintf(a->path, sizeof(a->path), "%.150s/store", a->dir);
 	*state = a;
 	return 0;
 }
@@ -101,9 +100,20 @@ void *api_bytes(size_t len, uint64_t seed)
 	return buf;
 }
 
+bool api_is_slow(void)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+	return true;
+#else
+	const char *preloaded = getenv("LD_PRELOAD");
+
+	return preloaded && strstr(preloaded, "vgpreload");
+#endif
+}
+
 unsigned api_times(unsigned n)
 {
-	return API_SANITIZED ? n / 5 + 1 : n;
+	return api_is_slow() ? n / 5 + 1 : n;
 }
 
 uint64_t api_now_ms(void)

@@ -19,12 +19,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define API_SANITIZED 1
-#else
-#define API_SANITIZED 0
-#endif
-
 /* What a test gets: its directory, the path of the store in it, and (API_TEST) that store, open. */
 struct api {
 	const char *dir;
@@ -59,7 +53,9 @@ bool api_has_value(struct kvfs_store *store, const char *key, const void *data, 
 void api_fill(void *buf, size_t len, uint64_t seed);
 /* The same, allocated. */
 void *api_bytes(size_t len, uint64_t seed);
-/* How often to do a thing: fewer times where each is many times slower. */
+/* Does everything take many times longer (a sanitizer, valgrind), and more memory? */
+bool api_is_slow(void);
+/* How often to do a thing: fewer times where it is slow. */
 unsigned api_times(unsigned n);
 uint64_t api_now_ms(void);
 

@@ -318,7 +318,7 @@ static void test_killed_again_and_again(void **state)
 		v.fd = pipes[1];
 		pid_t pid = api_fork(victim_child, &v, 60);
 		close(pipes[1]);
-		usleep((useconds_t)(3000 + support_below(&rng, API_SANITIZED ? 150000 : 30000)));
+		usleep((useconds_t)(3000 + support_below(&rng, api_is_slow() ? 150000 : 30000)));
 		kill(pid, SIGKILL);
 		int status = api_wait(pid);
 		assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
@@ -346,6 +346,55 @@ static void test_killed_again_and_again(void **state)
 		info.file_bytes >> 10, info.garbage_bytes, info.doors);
 	assert_true(info.used_bytes < 1 << 20);
 	assert_int_equal(info.doors, 1);
+}
+
+static int open_once_child(void *arg)
+{
+	const struct victim *v = arg;
+	struct kvfs_store *store;
+
+	CHECK(api_open_as(v->path, 0, KVFS_NONE, &store) == 0);
+	CHECK(kvfs_incr(store, "opened", 1, NULL) == 0);
+	CHECK(write(v->fd, "", 1) == 1);
+	kvfs_close(store);
+	return 0;
+}
+
+/* Openers that are killed in the middle, while nobody else has the store open, leave nothing that misleads those beside them. */
+static void test_killed_while_opening(void **state)
+{
+	struct api *a = *state;
+	struct support_rng rng = support_rng(5);
+	unsigned told = 0;
+	char *text, done[64];
+	size_t len;
+	int pipes[2];
+	enum { N = 4 };
+
+	kvfs_close(a->store);
+	assert_int_equal(pipe2(pipes, O_CLOEXEC | O_NONBLOCK), 0);
+	for (unsigned round = 0; round < api_times(60); round++) {
+		struct victim v = {.path = a->path, .fd = pipes[1]};
+		pid_t pid[N];
+		for (int i = 0; i < N; i++)
+			pid[i] = api_fork(open_once_child, &v, 60);
+		usleep((useconds_t)support_below(&rng, api_is_slow() ? 60000 : 5000));
+		kill(pid[0], SIGKILL);
+		kill(pid[1], SIGKILL);
+		for (int i = 0; i < N; i++) {
+			int status = api_wait(pid[i]);
+			assert_true(i < 2 || status == 0);
+		}
+		ssize_t n = read(pipes[0], done, sizeof(done));
+		told += n > 0 ? (unsigned)n : 0;
+	}
+	close(pipes[0]);
+	close(pipes[1]);
+	a->store = api_open(a->path, 0);
+	assert_ok(kvfs_get(a->store, "opened", (void **)&text, &len));
+	print_message("\t%u were told of their commit, %s committed\n", told, text);
+	assert_true(strtoul(text, NULL, 10) >= told);
+	free(text);
 }
 
 /* ---- money ---- */
@@ -563,6 +612,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		API_TEST(test_every_read_is_whole),
 		API_TEST(test_killed_again_and_again),
+		API_TEST(test_killed_while_opening),
 		API_TEST(test_transfers),
 		API_TEST(test_abandoned),
 		API_TEST(test_stopped_writers),

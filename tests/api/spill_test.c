@@ -80,7 +80,7 @@ static void commit_often(struct kvfs_store *store, int n)
 static void test_a_long_value_in_order(void **state)
 {
 	struct api *a = *state;
-	const size_t len = (API_SANITIZED ? 24 : 100) * MIB;
+	const size_t len = (api_is_slow() ? 24 : 100) * MIB;
 	char *want = api_bytes(len, 1);
 
 	assert_ok(api_put(a->store, "k", "old"));
@@ -93,7 +93,7 @@ static void test_a_long_value_in_order(void **state)
 			most = anonymous_kib() - before;
 	}
 	print_message("\t%ld KiB more memory\n", most);
-	assert_true(API_SANITIZED || most < 16 * 1024);
+	assert_true(api_is_slow() || most < 16 * 1024);
 	assert_text(a->store, "k", "old");
 	assert_stream_bytes(w, want, len);
 	uint64_t start = api_now_ms();
@@ -125,7 +125,7 @@ static void test_random_places(void **state)
 {
 	struct api *a = *state;
 	struct support_rng rng = support_rng(1);
-	const size_t len = (API_SANITIZED ? 12 : 40) * MIB;
+	const size_t len = (api_is_slow() ? 12 : 40) * MIB;
 	char *want = api_bytes(len, 2);
 
 	for (int fresh = 0; fresh < 2; fresh++) {
@@ -196,7 +196,7 @@ static void test_many_sessions(void **state)
 			assert_count(kvfs_stream_write(w[i], data[i] + at, 10000, at), 10000);
 	long more = anonymous_kib() - before;
 	print_message("\t%d sessions with %zu bytes each: %ld KiB more\n", N, len, more);
-	assert_true(API_SANITIZED || more < 12 * 1024);
+	assert_true(api_is_slow() || more < 12 * 1024);
 	for (int i = 0; i < N; i++) {
 		sprintf(key, "k%d", i);
 		assert_absent(a->store, key);
@@ -322,7 +322,7 @@ static void test_space_of_the_dead(void **state)
 static void test_deletion_is_bounded(void **state)
 {
 	struct api *a = *state;
-	const size_t len = (API_SANITIZED ? 32 : 200) * MIB;
+	const size_t len = (api_is_slow() ? 32 : 200) * MIB;
 	char *part = api_bytes(MIB, 7);
 
 	struct kvfs_stream *w = open_stream(a->store, "k", KVFS_STREAM_WRITE | KVFS_STREAM_CREATE);
@@ -333,7 +333,7 @@ static void test_deletion_is_bounded(void **state)
 	assert_ok(kvfs_del(a->store, "k"));
 	uint64_t ms = api_now_ms() - start;
 	print_message("\t%zu MiB deleted in %" PRIu64 " ms\n", len / MIB, ms);
-	assert_true(API_SANITIZED || ms < 100);
+	assert_true(api_is_slow() || ms < 100);
 	/* Freed in slices: no commit takes long. */
 	uint64_t worst = 0;
 	for (int i = 0; i < 200; i++) {
@@ -343,7 +343,7 @@ static void test_deletion_is_bounded(void **state)
 		worst = ms > worst ? ms : worst;
 	}
 	print_message("\tslowest small commit meanwhile: %" PRIu64 " ms\n", worst);
-	assert_true(API_SANITIZED || worst < 200);
+	assert_true(api_is_slow() || worst < 200);
 	w = open_stream(a->store, "k", KVFS_STREAM_WRITE | KVFS_STREAM_CREATE);
 	for (size_t at = 0; at < len; at += MIB)
 		assert_count(kvfs_stream_write(w, part, MIB, at), MIB);

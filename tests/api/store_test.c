@@ -3,6 +3,7 @@
 
 #include <grp.h>
 #include <sched.h>
+#include <sys/resource.h>
 
 #define NOBODY 65534
 
@@ -176,6 +177,35 @@ static void test_create_race(void **state)
 		}
 		assert_int_equal(made, 1);
 		support_remove(a->path);
+	}
+}
+
+static int small_child(void *arg)
+{
+	struct rlimit lim = {6ull << 30, 6ull << 30};
+
+	/* Sanitizers need all of it, and one of them leaves too little anyway. */
+	CHECK(api_is_slow() || setrlimit(RLIMIT_AS, &lim) == 0);
+	return create_child(arg);
+}
+
+/* Who has little address space tries smaller and smaller maps: none of these attempts may disturb those who open at the same time. */
+static void test_openers_with_little_address_space(void **state)
+{
+	struct api *a = *state;
+	enum { N = 6, ROUNDS = 25 };
+	pid_t pid[N];
+	char want[20];
+
+	for (unsigned round = 0; round < api_times(ROUNDS); round++) {
+		for (int i = 0; i < N; i++)
+			pid[i] = api_fork(small_child, a, 60);
+		for (int i = 0; i < N; i++)
+			assert_child(pid[i]);
+		struct kvfs_store *store = api_open(a->path, 0);
+		snprintf(want, sizeof(want), "%u", (round + 1) * N);
+		assert_text(store, "opened", want);
+		kvfs_close(store);
 	}
 }
 
@@ -690,6 +720,7 @@ int main(void)
 		API_TEST_DIR(test_create_in_an_empty_directory),
 		API_TEST_DIR(test_create_mode_is_not_cut_by_umask),
 		API_TEST_DIR(test_create_race),
+		API_TEST_DIR(test_openers_with_little_address_space),
 		API_TEST_DIR(test_not_a_store),
 		API_TEST_DIR(test_bad_options),
 		API_TEST_DIR(test_small_map),

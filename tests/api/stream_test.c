@@ -537,7 +537,7 @@ static void test_get_of_more_than_memory(void **state)
 {
 	struct api *a = *state;
 
-	if (API_SANITIZED)
+	if (api_is_slow())
 		skip();
 	struct kvfs_stream *w = open_stream(a->store, "big", WR | NEW);
 	assert_ok(kvfs_stream_truncate(w, 1ull << 40));

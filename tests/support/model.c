@@ -478,7 +478,7 @@ static int rename_check(
 
 int model_rename(struct model *m, const char *src, const char *dst, unsigned flags)
 {
-	struct way from, to;
+	struct way from, to = {.n = 0};
 	int rc = way_old(m, src, &from);
 
 	if (rc == 0)

@@ -155,8 +155,9 @@ static void check_entries(struct world *w)
 	assert_ok(kv_cursor_open(&w->txn, KV_DIRENT, &c));
 	while (next(&c, &started)) {
 		struct kv_rec_dirent ent;
-		assert_int_equal(c.value.len, sizeof ent);
+		assert_true(c.value.len >= sizeof ent);
 		memcpy(&ent, c.value.data, sizeof ent);
+		bool embeds = c.value.len > sizeof ent;
 		const char *name = (const char *)c.key.data + 8;
 		int len = (int)c.key.len - 8;
 		struct node *dir = find(w, be_id(c.key.data)), *n = find(w, ent.ino);
@@ -168,6 +169,10 @@ static void check_entries(struct world *w)
 		n->names++;
 		if (n->inode.rec.parent == dir->inode.ino && n->inode.rec.name_len == len && memcmp(n->inode.name, name, (size_t)len) == 0)
 			n->named = true;
+		bool home = n->inode.home == KV_HOME_ENTRY && n->inode.home_parent == dir->inode.ino &&
+			strlen(n->inode.home_name) == (size_t)len && memcmp(n->inode.home_name, name, (size_t)len) == 0;
+		need(home == embeds, "entry '%.*s' %s inode %llu's record\n", len, name, embeds ? "has" : "has not",
+			(unsigned long long)n->inode.ino);
 	}
 	kv_cursor_close(&c);
 }

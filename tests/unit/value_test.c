@@ -6,10 +6,12 @@
 
 #include <fcntl.h>
 #include <kvfs_ll.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "core.h"
 #include "invariants.h"
+#include "session.h"
 
 #define CHUNK 32736u
 #define INLINE 3840u
@@ -293,7 +295,9 @@ static void session_truncate(struct world *w, struct open_session *o)
 	add_step(o, (struct step){.cut = true, .offset = size});
 }
 
-/* Only on what the session knows to be the newest: elsewhere a hole that it saw may have been filled. */
+static void session_publish(struct world *w, struct open_session *o);
+
+/* Only on what the session knows to be the newest: elsewhere, or later, a hole that it saw may have been filled. */
 static void session_punch(struct world *w, struct open_session *o)
 {
 	size_t len;
@@ -306,6 +310,7 @@ static void session_punch(struct world *w, struct open_session *o)
 		return;
 	model_write(&o->view, at, NULL, end - at);
 	add_step(o, (struct step){.offset = at, .len = end - at});
+	session_publish(w, o);
 }
 
 /* What the session did is done again on the value as it is now. */
@@ -594,30 +599,100 @@ static void a_staircase_of_cuts_keeps_what_others_wrote(void **state)
 	struct kvfs_value *held[12];
 	uint64_t ino = make_value(store);
 	char got[4];
-	put_filled(store, 20 * CHUNK);
-	for (unsigned i = 0; i < 12; i++) {
+	char *more = malloc(2 * CHUNK);
+	memset(more, 'x', 2 * CHUNK);
+	put_filled(store, 4 * CHUNK);
+	for (unsigned i = 0; i < 12; i++) { /* each cut lies behind the one before */
 		assert_ok(kvfs_value_open(store, ino, &held[i], NULL));
 		assert_ok(kvfs_session_open(store, ino, false, &s));
 		assert_ok(kvfs_session_open(store, ino, false, &other));
 		assert_count(kvfs_session_write(other, "abc", 3, 10 * i), 3);
-		assert_ok(kvfs_session_truncate(s, (19 - i) * CHUNK));
+		assert_ok(kvfs_session_truncate(s, (3 + i) * CHUNK));
 		assert_ok(kvfs_session_publish(other));
 		assert_ok(kvfs_session_publish(s));
-		assert_int_equal(size_of(store, "v"), (19 - i) * CHUNK);
+		assert_int_equal(size_of(store, "v"), (3 + i) * CHUNK);
 		assert_count(kvfs_get_into(store, "v", got, 3, 10 * i), 3);
 		assert_memory_equal(got, "abc", 3);
 		kvfs_session_close(s);
 		kvfs_session_close(other);
-		/* longer again: what was cut must not come back, so the next cut lies before this one */
-		assert_ok(kvfs_append(store, "v", "tail", 4));
+		assert_ok(kvfs_append(store, "v", more, 2 * CHUNK));
 	}
+	free(more);
 	check_invariants(store, NULL);
 	for (unsigned i = 0; i < 12; i++) {
-		assert_count(kvfs_value_read(held[i], got, 1, (20 - i) * CHUNK - 1), 1);
-		assert_int_equal(got[0], 'x');
+		assert_count(kvfs_value_read(held[i], got, 3, (4 + i) * CHUNK - 2), 2);
+		assert_memory_equal(got, "xx", 2);
 		kvfs_value_close(held[i]);
 	}
 	check_drained(store);
+	kvfs_close(store);
+}
+
+/* Fills the store up.  Returns how many keys "f0", "f1"... it took. */
+static int fill_up(struct kvfs_store *store, size_t len)
+{
+	char key[16], *data = calloc(1, len);
+	int n = 0, r;
+	do
+		snprintf(key, sizeof key, "f%d", n++);
+	while ((r = kvfs_put(store, key, data, len, NULL, NULL)) == 0);
+	assert_err(r, -ENOSPC);
+	free(data);
+	return n - 1;
+}
+
+/* A full store: publication, truncation and clearing fail whole, the old value stands, and the session can go on when there is room. */
+static void a_session_survives_a_full_store(void **state)
+{
+	(void)state;
+	struct kvfs_options opt = {.size = sizeof opt,
+		.flags = KVFS_CREATE,
+		.durability = KVFS_NONE,
+		.map_size = 8 << 20,
+		.buffer_size = 1};
+	struct kvfs_store *store;
+	struct kvfs_session *s;
+	struct bytes *want = calloc(1, sizeof *want);
+	uint8_t *data = malloc(6 * CHUNK);
+	assert_ok(kvfs_open(support_store_path(), &opt, &store, NULL));
+	uint64_t ino = make_value(store);
+	for (int replace = 0; replace < 2; replace++) {
+		put_filled(store, 3 * CHUNK);
+		memset(want->low, 'x', 3 * CHUNK);
+		want->size = 3 * CHUNK;
+		assert_ok(kvfs_session_open(store, ino, replace, &s));
+		if (replace)
+			*want = (struct bytes){0};
+		memset(data, 'y', 6 * CHUNK);
+		assert_count(kvfs_session_write(s, data, 6 * CHUNK - 50, 50), 6 * CHUNK - 50);
+		model_write(want, 50, data, 6 * CHUNK - 50);
+		pthread_mutex_lock(&s->lock);
+		assert_ok(kv_session_spill(s));
+		pthread_mutex_unlock(&s->lock);
+		assert_count(kvfs_session_write(s, "in memory", 9, 2 * CHUNK - 4), 9);
+		model_write(want, 2 * CHUNK - 4, (const uint8_t *)"in memory", 9);
+		int keys = fill_up(store, 20 * CHUNK);
+		fill_up(store, 100);
+		int failed = 0;
+		for (int i = 0; i < 20; i++) {
+			uint64_t before = store->core->buffered;
+			int r = i % 3 == 0 ? kvfs_session_publish(s) : i % 3 == 1 ? kvfs_session_clear(s) : kvfs_session_truncate(s, i % 2 * CHUNK);
+			if (r == 0) /* there was room for that much after all */
+				break;
+			assert_err(r, -ENOSPC);
+			failed++;
+			assert_true(store->core->buffered >= before);
+			compare(read_session, s, want);
+			check_invariants(store, NULL);
+			assert_int_equal(size_of(store, "v"), 3 * CHUNK);
+		}
+		assert_true(failed > 0);
+		(void)keys;
+		kvfs_session_close(s);
+		assert_ok(kvfs_del_tree(store, "f0", NULL));
+	}
+	free(data);
+	free(want);
 	kvfs_close(store);
 }
 
@@ -632,6 +707,7 @@ int main(void)
 		cmocka_unit_test(fallocate_keeps_what_others_append),
 		cmocka_unit_test(a_cut_sparse_value_has_its_blocks),
 		cmocka_unit_test(a_staircase_of_cuts_keeps_what_others_wrote),
+		cmocka_unit_test(a_session_survives_a_full_store),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
