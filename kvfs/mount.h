@@ -15,6 +15,8 @@
 
 #define KV_ENTRY_TIMEOUT_S 0.0
 #define KV_ATTR_TIMEOUT_S 0.0
+/* Bytes of a value from which the kernel's pages of it are dropped at its close. */
+#define KV_DROP_PAGES_SIZE (256ull << 20)
 
 struct kv_mount_options {
 	const char *source; /* the store, as mount(8) shows it */
@@ -28,6 +30,7 @@ struct kv_mount {
 	struct kvfs_store *store;
 	struct kv_nodes *nodes;
 	struct fuse_session *se;
+	struct kv_notifier *notifier;
 	const struct kv_mount_options *options;
 };
 
@@ -62,6 +65,13 @@ void kv_reply_face(fuse_req_t req, int error, const struct kv_face *face);
 void kv_fill_entry(const struct kv_face *face, struct fuse_entry_param *ret);
 void kv_fill_stat(const struct kvfs_stat *st, struct stat *ret);
 
+/* mount_notify.c: a thread that sends notices to the kernel, which no worker may. */
+struct kv_notifier;
+int kv_notifier_start(struct fuse_session *se, struct kv_notifier **ret);
+/* Has the kernel drop its pages of a node; takes NULL. */
+void kv_notifier_drop_pages(struct kv_notifier *n, fuse_ino_t id);
+/* Ends the thread; takes NULL.  False: it hangs in a notice, and still uses the session. */
+bool kv_notifier_stop(struct kv_notifier *n);
 /* mount_lookup.c */
 void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
 void op_forget(fuse_req_t req, fuse_ino_t id, uint64_t nlookup);

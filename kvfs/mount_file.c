@@ -131,9 +131,12 @@ void op_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 	struct kv_mount *m = kv_mount_of(req);
 	struct kv_handle *h = handle_of(fi);
 	uint64_t ino = h->write ? kvfs_session_ino(h->node->session) : 0;
+	struct kvfs_stat st = h->node->st;
+	bool large = (!h->node->session || kvfs_session_stat(h->node->session, &st) == 0) && st.size >= KV_DROP_PAGES_SIZE;
 	int r = kv_writer_release(m->nodes, h);
 
-	(void)id;
+	if (large && !h->direct)
+		kv_notifier_drop_pages(m->notifier, id);
 	if (r < 0)
 		kv_mount_log(
 			m, "inode %llu: what was written to it could not be published: %s", (unsigned long long)ino, strerror(-r));

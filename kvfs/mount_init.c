@@ -334,6 +334,7 @@ int kv_mount_run(struct kvfs_store *store, const struct kv_mount_options *option
 {
 	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
 	struct kv_mount m = {.store = store, .options = options};
+	bool idle = true;
 	int r = kv_nodes_new(store, &m.nodes);
 
 	why[0] = '\0';
@@ -356,10 +357,14 @@ int kv_mount_run(struct kvfs_store *store, const struct kv_mount_options *option
 			openlog("kvfs", LOG_PID, LOG_DAEMON);
 			fuse_set_log_func(log_fuse);
 		}
+		named = kv_notifier_start(m.se, &m.notifier);
+		if (named < 0)
+			kv_mount_log(&m, "pages of large values stay with the kernel: %s", strerror(-named));
 		serve(&m);
 		fuse_session_unmount(m.se);
+		idle = kv_notifier_stop(m.notifier);
 	}
-	if (m.se) {
+	if (m.se && idle) {
 		fuse_remove_signal_handlers(m.se);
 		fuse_session_destroy(m.se);
 	}

@@ -45,7 +45,7 @@ def same(one, two, kinds='flp'):
 
 
 def test_cp(b):
-    b.up()
+    b.up('-o', 'durability=none')
     run('cp', '-a', tree(b), b.path('copy'))
     same(b.base + '/tree', b.path('copy'))
     equal(os.getxattr(b.path('copy/a/f5'), 'user.x'), b'1')
@@ -58,7 +58,7 @@ def test_cp(b):
 
 
 def test_tar(b):
-    b.up()
+    b.up('-o', 'durability=none')
     sh(f'tar -C {tree(b)} --format=posix --xattrs -c . | tar -C {b.mnt} --xattrs -x')
     same(b.base + '/tree', b.mnt)
     sh(f'mkdir {b.base}/back; tar -C {b.mnt} --format=posix -c . | tar -C {b.base}/back -x')
@@ -67,7 +67,7 @@ def test_tar(b):
 
 def test_rsync(b):
     need('rsync')
-    b.up()
+    b.up('-o', 'durability=none')
     run('rsync', '-aHX', tree(b) + '/', b.mnt)
     same(b.base + '/tree', b.mnt, kinds='f')
     put(b.base + '/tree/a/f7', b'changed')
@@ -79,14 +79,14 @@ def test_rsync(b):
 
 def test_git(b):
     need('git')
-    b.up()
+    b.up('-o', 'durability=none')
     os.environ.update(GIT_AUTHOR_NAME='a', GIT_AUTHOR_EMAIL='a@b', GIT_COMMITTER_NAME='a', GIT_COMMITTER_EMAIL='a@b',
                       GIT_CONFIG_NOSYSTEM='1', HOME=b.base)
     sh(f'''set -e
 git init -q repo; cd repo
 cp -r {TREE} src; git add .; git commit -qm one
 echo change >> src/stat.h; git commit -qam two; git checkout -q HEAD~1; git checkout -q -; git gc -q
-git fsck --strict; cd ..; git clone -q repo clone; cd clone; git log --oneline | wc -l; git status --porcelain''', cwd=b.mnt)
+git fsck --strict; cd ..; git clone -q repo clone; cd clone; git log --oneline | wc -l; git status --porcelain''', cwd=b.mnt, limit_s=110)
     run('diff', '-r', b.path('repo/src'), b.path('clone/src'))
 
 
@@ -174,7 +174,7 @@ def test_dd(b):
 
 
 def test_programs_that_write_in_parallel(b):
-    b.up()
+    b.up('-o', 'durability=none')
     jobs = [subprocess.Popen(['cp', '-r', TREE, b.path(f'copy{i}')]) for i in range(3)]
     for job in jobs:
         equal(job.wait(100), 0)

@@ -15,8 +15,7 @@
 
 static struct kvfs_store *open_at(const char *path)
 {
-	struct kvfs_options opt = {
-		.size = sizeof opt, .flags = KVFS_CREATE, .durability = KVFS_NONE, .map_size = 1 << 28};
+	struct kvfs_options opt = {.size = sizeof opt, .flags = KVFS_CREATE, .durability = KVFS_NONE, .map_size = 1 << 28};
 	struct kvfs_store *store;
 	assert_ok(kvfs_open(path, &opt, &store, NULL));
 	return store;

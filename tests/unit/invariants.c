@@ -167,10 +167,11 @@ static void check_entries(struct world *w)
 		dir->entries++;
 		dir->subdirs += S_ISDIR(ent.type);
 		n->names++;
-		if (n->inode.rec.parent == dir->inode.ino && n->inode.rec.name_len == len && memcmp(n->inode.name, name, (size_t)len) == 0)
+		if (n->inode.rec.parent == dir->inode.ino && n->inode.rec.name_len == len &&
+			memcmp(n->inode.name, name, (size_t)len) == 0)
 			n->named = true;
 		bool home = n->inode.home == KV_HOME_ENTRY && n->inode.home_parent == dir->inode.ino &&
-			strlen(n->inode.home_name) == (size_t)len && memcmp(n->inode.home_name, name, (size_t)len) == 0;
+			    strlen(n->inode.home_name) == (size_t)len && memcmp(n->inode.home_name, name, (size_t)len) == 0;
 		need(home == embeds, "entry '%.*s' %s inode %llu's record\n", len, name, embeds ? "has" : "has not",
 			(unsigned long long)n->inode.ino);
 	}
@@ -215,8 +216,8 @@ static void check_nodes(const struct world *w)
 		if (!S_ISREG(rec->mode))
 			continue;
 		bytes += rec->size;
-		need(rec->tail_len <= w->layout.inline_max && rec->tail_len <= rec->size % w->layout.chunk_size, "inode %llu: tail\n",
-			ino);
+		need(rec->tail_len <= w->layout.inline_max && rec->tail_len <= rec->size % w->layout.chunk_size,
+			"inode %llu: tail\n", ino);
 		need(n->live <= rec->stored && rec->stored <= rec->size, "inode %llu: stored %llu, live %llu of %llu bytes\n", ino,
 			(unsigned long long)rec->stored, (unsigned long long)n->live, (unsigned long long)rec->size);
 	}
@@ -304,7 +305,8 @@ static void check_chunk(struct world *w, const struct kv_key_chunk *key, size_t 
 		return;
 	}
 	if (n && live_gen(w, &n->inode, index) == gen) {
-		need(!is_trash(w, blob, index, gen), "chunk (%llu, %u, %u) is live and garbage\n", (unsigned long long)blob, index, gen);
+		need(!is_trash(w, blob, index, gen), "chunk (%llu, %u, %u) is live and garbage\n", (unsigned long long)blob, index,
+			gen);
 		need(index * (uint64_t)w->layout.chunk_size + len <= n->inode.rec.size && len <= w->layout.chunk_size,
 			"chunk (%llu, %u, %u): %zu bytes\n", (unsigned long long)blob, index, gen, len);
 		n->live += len;
@@ -337,13 +339,14 @@ static void check_blobs(const struct world *w)
 		const struct kv_inode *inode = &w->nodes[i].inode;
 		if (!S_ISREG(inode->rec.mode) || !inode->rec.blob)
 			continue;
-		need(owner_of(w, inode->rec.blob) == &w->nodes[i], "blob %llu has two owners\n", (unsigned long long)inode->rec.blob);
+		need(owner_of(w, inode->rec.blob) == &w->nodes[i], "blob %llu has two owners\n",
+			(unsigned long long)inode->rec.blob);
 		need(inode->rec.gen < inode->rec.next_gen, "inode %llu: generation\n", (unsigned long long)inode->ino);
 		for (int k = 0; k < inode->rec.ncuts; k++) {
 			bool there = false;
 			for (size_t j = 0; j < w->ntrash; j++)
 				there |= w->trash[j].g.rec.kind == KV_GARBAGE_TAIL && w->trash[j].g.rec.blob == inode->rec.blob &&
-					w->trash[j].g.rec.below == inode->cuts[k].gen;
+					 w->trash[j].g.rec.below == inode->cuts[k].gen;
 			need(there, "inode %llu: cut at %u never ends\n", (unsigned long long)inode->ino, inode->cuts[k].index);
 		}
 	}
@@ -384,6 +387,6 @@ void check_drained(struct kvfs_store *store)
 		kv_db_read_end(&txn);
 	}
 	check_invariants(store, &seen);
-	need(seen.garbage == 0 && seen.dead_chunks == 0, "%llu garbage records, %llu dead chunks\n", (unsigned long long)seen.garbage,
-		(unsigned long long)seen.dead_chunks);
+	need(seen.garbage == 0 && seen.dead_chunks == 0, "%llu garbage records, %llu dead chunks\n",
+		(unsigned long long)seen.garbage, (unsigned long long)seen.dead_chunks);
 }

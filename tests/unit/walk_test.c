@@ -21,8 +21,7 @@ static int by_key(const void *a, const void *b)
 
 static struct kvfs_store *open_store(void)
 {
-	struct kvfs_options opt = {
-		.size = sizeof opt, .flags = KVFS_CREATE, .durability = KVFS_NONE, .map_size = 1 << 28};
+	struct kvfs_options opt = {.size = sizeof opt, .flags = KVFS_CREATE, .durability = KVFS_NONE, .map_size = 1 << 28};
 	struct kvfs_store *store;
 	assert_ok(kvfs_open(support_store_path(), &opt, &store, NULL));
 	return store;
@@ -205,8 +204,7 @@ static void batches_join_without_a_seam(void **state)
 	}
 	assert_ok(kvfs_txn_commit(&txn));
 	for (unsigned reverse = 0; reverse < 2; reverse++) {
-		struct kvfs_list_options o = {
-			.size = sizeof o, .flags = KVFS_LIST_RECURSIVE | (reverse ? KVFS_LIST_REVERSE : 0)};
+		struct kvfs_list_options o = {.size = sizeof o, .flags = KVFS_LIST_RECURSIVE | (reverse ? KVFS_LIST_REVERSE : 0)};
 		struct kvfs_cursor *cur;
 		struct kvfs_entry e;
 		char last[32] = "";
