@@ -1,4 +1,4 @@
-/* Table log; see changelog.h. */
+/* Tables log and history; see changelog.h. */
 #include "changelog.h"
 
 #include <errno.h>
@@ -27,23 +27,31 @@ int kv_log_head(struct kv_txn *txn, struct kv_head *ret)
 	return r;
 }
 
+/* Room for n more bytes. */
+static int grow(struct kv_changes *ch, size_t n)
+{
+	if (ch->len + n <= ch->cap)
+		return 0;
+	size_t cap = kv_max(ch->len + n, ch->cap ? ch->cap * 2 : 512);
+	uint8_t *buf = realloc(ch->buf, cap);
+	if (!buf)
+		return kv_fail(ENOMEM);
+	ch->buf = buf;
+	ch->cap = cap;
+	return 0;
+}
+
 int kv_changes_add(
 	struct kv_changes *ch, enum kv_change_kind kind, uint32_t type, uint64_t ino, uint64_t parent, const char *name, size_t len)
 {
 	struct kv_rec_change rec = {.kind = (uint8_t)kind, .type = type, .name_len = (uint16_t)len, .ino = ino, .parent = parent};
-	size_t need = ch->len + sizeof rec + len;
-	if (need > ch->cap) {
-		size_t cap = kv_max(need, ch->cap ? ch->cap * 2 : 512);
-		uint8_t *buf = realloc(ch->buf, cap);
-		if (!buf)
-			return kv_fail(ENOMEM);
-		ch->buf = buf;
-		ch->cap = cap;
-	}
+	int r = grow(ch, sizeof rec + len);
+	if (r)
+		return r;
 	memcpy(ch->buf + ch->len, &rec, sizeof rec);
 	if (len)
 		memcpy(ch->buf + ch->len + sizeof rec, name, len);
-	ch->len = need;
+	ch->len += sizeof rec + len;
 	ch->count++;
 	return 0;
 }
@@ -71,12 +79,25 @@ static size_t slice(const struct kv_changes *ch, size_t at, uint32_t *ret_count)
 	return end;
 }
 
+/* ---- the ring's older part ---- */
+
+/* One record of a pack, in front of its bytes. */
+struct packed {
+	uint64_t seq;
+	uint32_t len;
+} KV_PACKED;
+
+static int put_pack(struct kv_txn *txn, uint64_t first, const struct iovec *parts, int n)
+{
+	struct kv_key_ino key = kv_key_u64(first);
+	return kv_db_put(txn, KV_HISTORY, &key, sizeof key, parts, n);
+}
+
+/* Drops packs that the ring has left behind. */
 static int trim(struct kv_txn *txn, uint64_t last)
 {
 	struct kv_cursor c;
-	if (last < KV_LOG_RECORDS + KV_LOG_TRIM)
-		return 0;
-	int r = kv_cursor_open(txn, KV_LOG, &c);
+	int r = kv_cursor_open(txn, KV_HISTORY, &c);
 	if (r)
 		return r;
 	c.raw = true;
@@ -94,6 +115,43 @@ static int trim(struct kv_txn *txn, uint64_t last)
 	return r == -ENOENT ? 0 : r;
 }
 
+/* Moves all records before `last` from the log to one pack in the history. */
+static int pack(struct kv_txn *txn, uint64_t last)
+{
+	struct kv_changes buf = {0}; /* used for its memory only */
+	struct kv_cursor c;
+	uint64_t first = 0;
+	int r = kv_cursor_open(txn, KV_LOG, &c);
+	if (r)
+		return r;
+	r = kv_cursor_seek(&c, NULL, 0);
+	while (r == 0) {
+		uint64_t be;
+		memcpy(&be, c.key.data, sizeof be);
+		if (be64toh(be) >= last)
+			break;
+		struct packed head = {be64toh(be), (uint32_t)c.value.len};
+		first = first ? first : head.seq;
+		r = grow(&buf, sizeof head + head.len);
+		if (r)
+			break;
+		memcpy(buf.buf + buf.len, &head, sizeof head);
+		memcpy(buf.buf + buf.len + sizeof head, c.value.data, head.len);
+		buf.len += sizeof head + head.len;
+		r = kv_cursor_del(&c);
+		if (r == 0)
+			r = kv_cursor_next(&c);
+	}
+	kv_cursor_close(&c);
+	struct iovec part = {buf.buf, buf.len};
+	if ((r == 0 || r == -ENOENT) && first)
+		r = put_pack(txn, first, &part, 1);
+	kv_changes_free(&buf);
+	return r == -ENOENT ? 0 : r ? r : trim(txn, last);
+}
+
+/* ---- appending ---- */
+
 int kv_log_append(struct kv_txn *txn, struct kv_head *head, const struct kv_changes *ch)
 {
 	uint64_t first = head->seq;
@@ -103,13 +161,17 @@ int kv_log_append(struct kv_txn *txn, struct kv_head *head, const struct kv_chan
 		size_t end = slice(ch, at, &count);
 		head->rec.nchanges = count;
 		struct kv_key_ino key = kv_key_u64(++head->seq);
-		struct iovec parts[] = {{&head->rec, sizeof head->rec}, {ch->buf + at, end - at}};
-		int r = kv_db_put(txn, KV_LOG, &key, sizeof key, parts, end > at ? 2 : 1);
+		struct packed alone = {head->seq, (uint32_t)(sizeof head->rec + end - at)};
+		struct iovec parts[] = {{&alone, sizeof alone}, {&head->rec, sizeof head->rec}, {ch->buf + at, end - at}};
+		int n = end > at ? 3 : 2;
+		/* of a large commit only the last record is the newest one, and goes through the log */
+		int r = end < ch->len ? put_pack(txn, head->seq, parts, n)
+				      : kv_db_put(txn, KV_LOG, &key, sizeof key, parts + 1, n - 1);
 		if (r)
 			return r;
 		at = end;
 	} while (at < ch->len);
-	if (first / KV_LOG_TRIM == head->seq / KV_LOG_TRIM)
+	if (first / KV_LOG_PACK == head->seq / KV_LOG_PACK)
 		return 0;
-	return trim(txn, head->seq);
+	return pack(txn, head->seq);
 }

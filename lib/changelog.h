@@ -1,12 +1,13 @@
-/* Table log: sequence -> what a commit changed; a bounded ring.  The last record also carries the store's counters, so a commit
- * writes them at no cost of their own. */
+/* Tables log and history: sequence -> what a commit changed; together a bounded ring.  The log has the newest few, on a page that every
+ * commit writes anyway; its last record also carries the store's counters, so a commit writes them at no cost of their own.
+ * Every so many commits the older ones are packed together and put into the history. */
 #ifndef KV_CHANGELOG_H
 #define KV_CHANGELOG_H
 
 #include "db.h"
 
 #define KV_LOG_RECORDS 2048 /* kept at least */
-#define KV_LOG_TRIM 64 /* the oldest go this many at a time */
+#define KV_LOG_PACK 16 /* the log has at most this many, and one */
 #define KV_LOG_BYTES 1536 /* of changes in one record; a larger commit has several */
 
 struct kv_head {

@@ -26,12 +26,16 @@
 #define MAP_SIZE_MAX (16ull << 40)
 #define MAP_SIZE_MIN (1ull << 30)
 
-static const char *const table_names[KV_TABLES] = {"meta", "dirent", "inode", "chunk", "xattr", "log", "garbage", "session"};
+static const char *const table_names[KV_TABLES] = {
+	"meta", "garbage", "session", "log", "dirent", "inode", "chunk", "xattr", "history"};
 
-/* All tables but chunk share LMDB's main tree, told apart by the first byte of the key: a commit then rewrites one path of pages from
- * one root, and a read finds that root in the transaction itself.  Chunks, large and many, have a tree of their own. */
-#define CHUNK_TREE "chunk"
 #define KEY_MAX 511
+
+/* Does the table share the main tree? */
+static bool is_small(enum kv_table table)
+{
+	return table <= KV_LOG;
+}
 
 struct full_key {
 	uint8_t bytes[KEY_MAX + 1];
@@ -40,7 +44,7 @@ struct full_key {
 
 struct kv_db {
 	MDB_env *env;
-	MDB_dbi main, chunk;
+	MDB_dbi trees[KV_TABLES];
 	uint32_t page_size;
 	bool none; /* durability none */
 	int fd; /* of data.mdb, LMDB's own */
@@ -139,9 +143,9 @@ static int open_trees(struct kv_db *db, const struct kv_db_options *opt)
 	int rc = mdb_txn_begin(db->env, NULL, opt->create ? 0 : MDB_RDONLY, &txn);
 	if (rc)
 		return rc;
-	rc = mdb_dbi_open(txn, NULL, 0, &db->main);
-	if (rc == 0)
-		rc = mdb_dbi_open(txn, CHUNK_TREE, opt->create ? MDB_CREATE : 0, &db->chunk);
+	for (enum kv_table t = 0; rc == 0 && t < KV_TABLES; t++)
+		rc = mdb_dbi_open(
+			txn, is_small(t) ? NULL : table_names[t], opt->create && !is_small(t) ? MDB_CREATE : 0, &db->trees[t]);
 	if (rc) {
 		mdb_txn_abort(txn);
 		return rc;
@@ -167,7 +171,7 @@ static int open_env(struct kv_db *db, const char *dir, const struct kv_db_option
 		int rc = mdb_env_create(&db->env);
 		if (rc)
 			return kv_explain(err, ENOMEM, "out of memory");
-		mdb_env_set_maxdbs(db->env, 1);
+		mdb_env_set_maxdbs(db->env, KV_TABLES);
 		mdb_env_set_assert(db->env, on_assert);
 		mdb_env_set_mapsize(db->env, size);
 		rc = mdb_env_open(db->env, dir, flags, opt->mode);
@@ -175,8 +179,8 @@ static int open_env(struct kv_db *db, const char *dir, const struct kv_db_option
 			return 0;
 		mdb_env_close(db->env);
 		db->env = NULL;
-		if (rc == ENOMEM && !opt->map_size && size > MAP_SIZE_MIN)
-			continue;
+		if ((rc == ENOMEM || rc == EINVAL) && !opt->map_size && size > MAP_SIZE_MIN)
+			continue; /* EINVAL: valgrind's word for it */
 		if (rc == ENOMEM)
 			return kv_explain(err, ENOMEM, "cannot map %llu MiB of address space (a limit of this process?)",
 				(unsigned long long)size >> 20);
@@ -396,14 +400,9 @@ static int open_record(struct kv_txn *txn, enum kv_table table, struct kv_bytes 
 	return 0;
 }
 
-static MDB_dbi tree(const struct kv_db *db, enum kv_table table)
-{
-	return table == KV_CHUNK ? db->chunk : db->main;
-}
-
 static MDB_val *full_key(struct full_key *full, enum kv_table table, const void *key, size_t len)
 {
-	if (table == KV_CHUNK) {
+	if (!is_small(table)) {
 		full->val = (MDB_val){len, (void *)key};
 		return &full->val;
 	}
@@ -417,7 +416,7 @@ static MDB_val *full_key(struct full_key *full, enum kv_table table, const void 
 /* The key as the table has it; false when the record belongs to another table. */
 static bool table_key(enum kv_table table, const MDB_val *key, struct kv_bytes *ret)
 {
-	if (table == KV_CHUNK) {
+	if (!is_small(table)) {
 		*ret = (struct kv_bytes){key->mv_data, key->mv_size};
 		return true;
 	}
@@ -432,7 +431,7 @@ int kv_db_get(struct kv_txn *txn, enum kv_table table, const void *key, size_t l
 	struct full_key full;
 	MDB_val v;
 	txn->descents++;
-	int rc = mdb_get(txn->mdb, tree(txn->db, table), full_key(&full, table, key, len), &v);
+	int rc = mdb_get(txn->mdb, txn->db->trees[table], full_key(&full, table, key, len), &v);
 	if (rc)
 		return map_error(txn->db, rc);
 	return open_record(txn, table, (struct kv_bytes){key, len}, &v, ret);
@@ -447,7 +446,7 @@ int kv_db_put(struct kv_txn *txn, enum kv_table table, const void *key, size_t l
 		v.mv_size += parts[i].iov_len;
 	size_t payload = v.mv_size - sizeof head;
 	txn->descents++;
-	int rc = mdb_put(txn->mdb, tree(txn->db, table), full_key(&full, table, key, len), &v, MDB_RESERVE);
+	int rc = mdb_put(txn->mdb, txn->db->trees[table], full_key(&full, table, key, len), &v, MDB_RESERVE);
 	if (rc)
 		return map_error(txn->db, rc);
 	char *at = (char *)v.mv_data + sizeof head;
@@ -466,7 +465,7 @@ int kv_db_del(struct kv_txn *txn, enum kv_table table, const void *key, size_t l
 {
 	struct full_key full;
 	txn->descents++;
-	return map_error(txn->db, mdb_del(txn->mdb, tree(txn->db, table), full_key(&full, table, key, len), NULL));
+	return map_error(txn->db, mdb_del(txn->mdb, txn->db->trees[table], full_key(&full, table, key, len), NULL));
 }
 
 /* ---- cursors ---- */
@@ -474,7 +473,7 @@ int kv_db_del(struct kv_txn *txn, enum kv_table table, const void *key, size_t l
 int kv_cursor_open(struct kv_txn *txn, enum kv_table table, struct kv_cursor *ret)
 {
 	MDB_cursor *mdb;
-	int rc = mdb_cursor_open(txn->mdb, tree(txn->db, table), &mdb);
+	int rc = mdb_cursor_open(txn->mdb, txn->db->trees[table], &mdb);
 	if (rc)
 		return map_error(txn->db, rc);
 	*ret = (struct kv_cursor){.txn = txn, .mdb = mdb, .table = table};
@@ -508,7 +507,7 @@ static int move(struct kv_cursor *c, MDB_cursor_op op, MDB_val *key)
 int kv_cursor_seek(struct kv_cursor *c, const void *key, size_t len)
 {
 	struct full_key full;
-	if (c->table == KV_CHUNK && !len)
+	if (!is_small(c->table) && !len)
 		return move(c, MDB_FIRST, NULL);
 	return move(c, MDB_SET_RANGE, full_key(&full, c->table, key, len));
 }
@@ -533,7 +532,7 @@ int kv_cursor_seek_before(struct kv_cursor *c, const void *key, size_t len)
 int kv_cursor_last(struct kv_cursor *c)
 {
 	uint8_t next = (uint8_t)(c->table + 2);
-	return c->table == KV_CHUNK ? move(c, MDB_LAST, NULL) : move_before(c, &(MDB_val){1, &next});
+	return !is_small(c->table) ? move(c, MDB_LAST, NULL) : move_before(c, &(MDB_val){1, &next});
 }
 
 int kv_cursor_next(struct kv_cursor *c)

@@ -22,7 +22,10 @@
 #define KV_CUTS_MAX 4
 #define KV_SKIPS_MAX 4
 
-enum kv_table { KV_META, KV_DIRENT, KV_INODE, KV_CHUNK, KV_XATTR, KV_LOG, KV_GARBAGE, KV_SESSION, KV_TABLES };
+/* The first four share LMDB's main tree, told apart by the first byte of the key (the table's number plus one); the others have a tree
+ * each.  The main tree stays tiny, and the log's end lies beside LMDB's own records of the other trees' roots, which every commit
+ * writes: so both are one page.  In a tree of its own a table that grows in order of its keys fills its pages. */
+enum kv_table { KV_META, KV_GARBAGE, KV_SESSION, KV_LOG, KV_DIRENT, KV_INODE, KV_CHUNK, KV_XATTR, KV_HISTORY, KV_TABLES };
 
 /* Every record begins with the low 32 bits of XXH3-64 over what follows, seeded by table and key (db.c adds and checks it). */
 struct kv_rec_sum {

@@ -621,8 +621,10 @@ static int append_once(struct kvfs_session *s, const void *buf, size_t len)
 		r = kv_fail(EFBIG);
 	if (r == 0)
 		r = kv_value_append(&ed, &inode, buf, len);
-	if (r == 0)
+	if (r == 0) {
+		put_times(s, &inode, ed.now);
 		r = kv_inode_put(&ed.txn, &inode);
+	}
 	if (r == 0)
 		r = kv_held_new(s->core, &inode, true, &base);
 	r = kv_commit_finish(s->core, &ed, r);

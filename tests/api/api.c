@@ -100,14 +100,19 @@ void *api_bytes(size_t len, uint64_t seed)
 	return buf;
 }
 
+bool api_under_valgrind(void)
+{
+	const char *preloaded = getenv("LD_PRELOAD");
+
+	return preloaded && strstr(preloaded, "vgpreload");
+}
+
 bool api_is_slow(void)
 {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 	return true;
 #else
-	const char *preloaded = getenv("LD_PRELOAD");
-
-	return preloaded && strstr(preloaded, "vgpreload");
+	return api_under_valgrind();
 #endif
 }
 

@@ -53,6 +53,7 @@ bool api_has_value(struct kvfs_store *store, const char *key, const void *data, 
 void api_fill(void *buf, size_t len, uint64_t seed);
 /* The same, allocated. */
 void *api_bytes(size_t len, uint64_t seed);
+bool api_under_valgrind(void);
 /* Does everything take many times longer (a sanitizer, valgrind), and more memory? */
 bool api_is_slow(void);
 /* How often to do a thing: fewer times where it is slow. */

@@ -549,7 +549,8 @@ static int abandon_child(void *arg)
 	CHECK(kvfs_stream_open(store, "abandoned/stream", KVFS_STREAM_WRITE | KVFS_STREAM_CREATE, 0644, &st) == 0);
 	CHECK(kvfs_stream_write(st, "x", 1, 0) == 1);
 	CHECK(kvfs_stream_open(store, "read", KVFS_STREAM_READ, 0, &st) == 0);
-	return 0;
+	raise(SIGKILL);
+	return 1;
 }
 
 /* Who ends without a word leaves nothing: no key, no lock, no snapshot, no held value. */
@@ -560,8 +561,10 @@ static void test_abandoned(void **state)
 	struct kvfs_info info;
 
 	assert_ok(kvfs_put(a->store, "read", big, 200000, NULL, NULL));
-	for (int i = 0; i < 30; i++)
-		assert_child(api_fork(abandon_child, a, 20));
+	for (int i = 0; i < 30; i++) {
+		int status = api_wait(api_fork(abandon_child, a, 20));
+		assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	}
 	for (int i = 0; i < 100; i++)
 		assert_ok(kvfs_put(a->store, "read", big, 200000, NULL, NULL));
 	assert_absent(a->store, "abandoned");

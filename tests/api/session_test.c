@@ -291,7 +291,7 @@ static void test_orphans(void **state)
 	assert_ok(kvfs_ll_unlink(s, root, "k", &st));
 	kvfs_session_orphan(ses);
 	for (int i = 0; i < 100; i++)
-		assert_ok(kvfs_put(s, "other", got, 300000, NULL, NULL));
+		assert_ok(kvfs_put(s, "other", big, 300000, NULL, NULL));
 	assert_count(kvfs_session_read(ses, got, 600000, 0), 600000);
 	assert_true(api_same_bytes(got, 600000, big, 600000));
 	kvfs_session_close(ses);

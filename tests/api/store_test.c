@@ -674,6 +674,9 @@ static void test_fork(void **state)
 	size_t len;
 	char c = 0;
 
+	/* What a child inherits of LMDB it must not touch, not even to free it: to valgrind, a leak that fails the child. */
+	if (api_under_valgrind())
+		skip();
 	h.store = api_open(a->path, KVFS_CREATE);
 	assert_ok(api_put(h.store, "k", "v"));
 	assert_ok(kvfs_txn_begin(h.store, 0, &h.reader));
