@@ -92,7 +92,7 @@ $(UNIT) $(HELPERS) $(BENCH): $B/libkvfs.a
 $(UNIT) $(API) $(HELPERS) $(BENCH): $B/tests/%: $B/obj/tests/%.o $B/tests/libsupport.a
 	@mkdir -p $(@D)
 	$(call quiet,LINK)$(CC) $(CFLAGS) -pie $(LDFLAGS) -Wl,-rpath,'$$ORIGIN/../..' -o $@ $(filter %.o,$^) $(filter %support.a,$^) \
-		$(filter %/libkvfs.a %/libkvfs.so,$^) -lcmocka $(LIBS)
+		$(filter %/libkvfs.a %/libkvfs.so,$^) -lcmocka -lm $(LIBS)
 
 check: deps-check ## install what the tests need, build, and run all of them
 	$(MAKE_SELF) tests
@@ -118,9 +118,10 @@ cov: ## lines covered by the unit, api and CLI tests, file by file
 	$(MAKE_SELF) VARIANT=cov tests
 	@find $(BUILD)/cov -name '*.gcda' -delete; BUILD=$(BUILD)/cov tests/support/run unit api cli
 	@tests/support/coverage $(BUILD)/cov $(LIB_SRC) $(KVFS_SRC)
-bench: ## build and run the benchmarks
+BENCH_DIR ?= $B/bench
+bench: ## build the benchmarks; run call_bench, beside plain LMDB, in BENCH_DIR (the others say in their source how)
 	$(MAKE_SELF) all $(BENCH)
-	@for b in $(BENCH); do echo "== $$b"; KVFS_BIN=$B/kvfs $$b || exit 1; done
+	@rm -rf $(BENCH_DIR); $B/tests/bench/call_bench $(BENCH_DIR); status=$$?; rm -rf $(BENCH_DIR); exit $$status
 
 # ---- source
 

@@ -60,14 +60,6 @@ int kv_commit_end(struct kv_core *core, struct kv_edit *ed, enum kv_sync sync)
 	return r;
 }
 
-int kv_commit_finish(struct kv_core *core, struct kv_edit *ed, int r)
-{
-	if (r == 0)
-		return kv_commit_end(core, ed, KV_SYNC_LEVEL);
-	kv_commit_abort(ed);
-	return r;
-}
-
 int kv_commit_reserve_ino(struct kv_core *core, uint64_t *ret)
 {
 	KV_GUARD(&core->ino_lock);

@@ -10,7 +10,13 @@ int kv_commit_begin(struct kv_core *core, struct kv_edit *ret);
 int kv_commit_end(struct kv_core *core, struct kv_edit *ed, enum kv_sync sync);
 void kv_commit_abort(struct kv_edit *ed);
 /* Ends by `r`: commits on 0, else aborts and returns r. */
-int kv_commit_finish(struct kv_core *core, struct kv_edit *ed, int r);
+static inline int kv_commit_finish(struct kv_core *core, struct kv_edit *ed, int r)
+{
+	if (r == 0)
+		return kv_commit_end(core, ed, KV_SYNC_LEVEL);
+	kv_commit_abort(ed);
+	return r;
+}
 
 /* A number for an inode that will exist when its session is published. */
 int kv_commit_reserve_ino(struct kv_core *core, uint64_t *ret);

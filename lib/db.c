@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <lmdb.h>
+#include <setjmp.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -135,6 +136,30 @@ static int bad_sum(struct kv_txn *txn, enum kv_table table, const void *key, siz
 	return kv_fail(EUCLEAN);
 }
 
+/* ---- damage that LMDB finds by itself ----
+ * It checks little, by assertions, and after a failed one it prints and aborts.  A library does neither: the call jumps out, and
+ * the store is damaged.  Nothing is lost by it: a failed call ends its transaction, and the pages of one that did not commit are nobody's. */
+
+static _Thread_local jmp_buf *way_out;
+
+static void on_assert(MDB_env *env, const char *message)
+{
+	(void)env;
+	(void)message;
+	if (way_out)
+		longjmp(*way_out, 1);
+	abort();
+}
+
+#define GUARDED(call)                                                                                                              \
+	({                                                                                                                         \
+		jmp_buf here_;                                                                                                     \
+		way_out = &here_;                                                                                                  \
+		int rc_ = _setjmp(here_) ? MDB_CORRUPTED : (call);                                                                 \
+		way_out = NULL;                                                                                                    \
+		rc_;                                                                                                               \
+	})
+
 /* ---- environment ---- */
 
 static int open_trees(struct kv_db *db, const struct kv_db_options *opt)
@@ -151,14 +176,6 @@ static int open_trees(struct kv_db *db, const struct kv_db_options *opt)
 		return rc;
 	}
 	return mdb_txn_commit(txn); /* the handles are good from here on */
-}
-
-/* LMDB found its file to be nonsense and cannot go on; it would print, and a library does not. */
-static void on_assert(MDB_env *env, const char *message)
-{
-	(void)env;
-	(void)message;
-	abort();
 }
 
 /* The map cannot grow while a transaction lives, so take all the address space we may need at once.  Some processes have less of
@@ -353,12 +370,26 @@ static void check_growth(struct kv_db *db)
 	mdb_reader_check(db->env, &dead);
 }
 
+/* Unlike the other calls it ends the transaction, unless it was left by the way out. */
+static int commit(MDB_txn *mdb)
+{
+	jmp_buf here;
+	int rc = MDB_CORRUPTED;
+	way_out = &here;
+	if (_setjmp(here))
+		mdb_txn_abort(mdb);
+	else
+		rc = mdb_txn_commit(mdb);
+	way_out = NULL;
+	return rc;
+}
+
 int kv_db_commit(struct kv_txn *txn, enum kv_sync sync)
 {
 	struct kv_db *db = txn->db;
 	bool order = sync == KV_SYNC_ORDER && !db->none;
 	mdb_env_set_flags(db->env, MDB_NOMETASYNC, order);
-	int rc = mdb_txn_commit(txn->mdb);
+	int rc = commit(txn->mdb);
 	account(txn);
 	txn->mdb = NULL;
 	pthread_sigmask(SIG_SETMASK, &txn->mask, NULL);
@@ -431,7 +462,7 @@ int kv_db_get(struct kv_txn *txn, enum kv_table table, const void *key, size_t l
 	struct full_key full;
 	MDB_val v;
 	txn->descents++;
-	int rc = mdb_get(txn->mdb, txn->db->trees[table], full_key(&full, table, key, len), &v);
+	int rc = GUARDED(mdb_get(txn->mdb, txn->db->trees[table], full_key(&full, table, key, len), &v));
 	if (rc)
 		return map_error(txn->db, rc);
 	return open_record(txn, table, (struct kv_bytes){key, len}, &v, ret);
@@ -446,7 +477,7 @@ int kv_db_put(struct kv_txn *txn, enum kv_table table, const void *key, size_t l
 		v.mv_size += parts[i].iov_len;
 	size_t payload = v.mv_size - sizeof head;
 	txn->descents++;
-	int rc = mdb_put(txn->mdb, txn->db->trees[table], full_key(&full, table, key, len), &v, MDB_RESERVE);
+	int rc = GUARDED(mdb_put(txn->mdb, txn->db->trees[table], full_key(&full, table, key, len), &v, MDB_RESERVE));
 	if (rc)
 		return map_error(txn->db, rc);
 	char *at = (char *)v.mv_data + sizeof head;
@@ -465,7 +496,7 @@ int kv_db_del(struct kv_txn *txn, enum kv_table table, const void *key, size_t l
 {
 	struct full_key full;
 	txn->descents++;
-	return map_error(txn->db, mdb_del(txn->mdb, txn->db->trees[table], full_key(&full, table, key, len), NULL));
+	return map_error(txn->db, GUARDED(mdb_del(txn->mdb, txn->db->trees[table], full_key(&full, table, key, len), NULL)));
 }
 
 /* ---- cursors ---- */
@@ -492,7 +523,7 @@ static int move(struct kv_cursor *c, MDB_cursor_op op, MDB_val *key)
 	MDB_val k = key ? *key : (MDB_val){0}, v;
 	if (op != MDB_NEXT && op != MDB_PREV)
 		c->txn->descents++;
-	int rc = mdb_cursor_get(c->mdb, &k, &v, op);
+	int rc = GUARDED(mdb_cursor_get(c->mdb, &k, &v, op));
 	if (rc)
 		return map_error(c->txn->db, rc);
 	if (!table_key(c->table, &k, &c->key))
@@ -517,7 +548,7 @@ static int move_before(struct kv_cursor *c, MDB_val *key)
 {
 	MDB_val k = *key, v;
 	c->txn->descents++;
-	int rc = mdb_cursor_get(c->mdb, &k, &v, MDB_SET_RANGE);
+	int rc = GUARDED(mdb_cursor_get(c->mdb, &k, &v, MDB_SET_RANGE));
 	if (rc && rc != MDB_NOTFOUND)
 		return map_error(c->txn->db, rc);
 	return move(c, rc ? MDB_LAST : MDB_PREV, NULL);
@@ -547,7 +578,7 @@ int kv_cursor_prev(struct kv_cursor *c)
 
 int kv_cursor_del(struct kv_cursor *c)
 {
-	return map_error(c->txn->db, mdb_cursor_del(c->mdb, 0));
+	return map_error(c->txn->db, GUARDED(mdb_cursor_del(c->mdb, 0)));
 }
 
 /* ---- figures ---- */
@@ -555,7 +586,7 @@ int kv_cursor_del(struct kv_cursor *c)
 /* Sums the free list.  Its records grow with the free space, so this reads, once, eight bytes for each free page. */
 static int count_free(struct kv_db *db, uint64_t *ret_pages, uint64_t *ret_txns)
 {
-	struct kv_txn txn;
+	struct kv_txn txn = {0};
 	int r = kv_db_read(db, &txn);
 	if (r)
 		return r;

@@ -105,7 +105,7 @@ struct kv_db_counts kv_db_counts(struct kv_db *db);
 /* ---- dbfile.c: the file before LMDB maps it ---- */
 
 /* Looks at data.mdb without mapping it: meta pages, page size, length, root pages.  Constant time.  -ENOENT no such file. */
-int kv_dbfile_check(int dirfd, bool rdonly, struct kvfs_error *err);
+int kv_dbfile_check(int dirfd, struct kvfs_error *err);
 /* Makes sure that the lock file exists with its blocks reserved: LMDB maps it, and a full disk would be SIGBUS. */
 int kv_dbfile_reserve_lock(int dirfd, mode_t mode, struct kvfs_error *err);
 

@@ -12,8 +12,6 @@
 #define META_MAGIC 0xBEEFC0DEu
 #define META_VERSION 1u
 #define LOCK_FILE_SIZE (128 << 10) /* room for about 2,000 readers */
-/* LMDB does not write pages that it allocated and dropped again in one transaction, so a sound file may lack a few at its end. */
-#define SLACK_PAGES 64
 
 struct lmdb_tree {
 	uint32_t pad;
@@ -60,33 +58,103 @@ static int check_root(
 	return 0;
 }
 
-/* A sound file may lack its last pages, and a mapping of what is not there gives a fatal signal: should anything lead to them, they are
- * zeros, which LMDB takes for damage.  Never shortens: another process may be adding pages right now. */
-static void extend(int dirfd, uint64_t pages, uint32_t page_size)
+/* ---- a file that is shorter than its newest meta page says ----
+ *
+ * LMDB does not write pages that it allocated and dropped again in one transaction, so a sound file may lack some at its end; but no
+ * tree leads to those.  A truncated file lacks pages that are in use: all trees are walked to tell the two apart. */
+
+#define DEPTH_MAX 32
+#define NODE_OVERFLOW 0x01
+#define NODE_TREE 0x02
+
+struct short_file {
+	int fd;
+	uint32_t page_size;
+	uint64_t pages; /* that are there */
+};
+
+struct lmdb_page {
+	uint64_t page_no;
+	uint16_t pad, flags, lower, upper;
+	uint8_t rest[];
+} KV_PACKED;
+
+struct lmdb_node {
+	uint16_t lo, hi, flags, key_size;
+	uint8_t key[];
+} KV_PACKED;
+
+static bool tree_is_there(const struct short_file *f, uint64_t root, unsigned depth);
+
+/* Whether what a leaf's node leads to, if anything, is in the file. */
+static bool node_is_there(const struct short_file *f, const struct lmdb_node *node, const uint8_t *end, unsigned depth)
 {
-	KV_FD int fd = openat(dirfd, "data.mdb", O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-	if (fd >= 0)
-		(void)!fallocate(fd, 0, (off_t)((pages - 1) * page_size), (off_t)page_size);
+	const uint8_t *data = node->key + node->key_size;
+	struct lmdb_tree tree;
+	struct lmdb_page head;
+	uint64_t page_no;
+	if (node->flags & NODE_TREE) {
+		if (data + sizeof tree > end)
+			return false;
+		memcpy(&tree, data, sizeof tree);
+		return tree_is_there(f, tree.root, depth + 1);
+	}
+	if (!(node->flags & NODE_OVERFLOW))
+		return true;
+	if (data + sizeof page_no > end)
+		return false;
+	memcpy(&page_no, data, sizeof page_no);
+	if (page_no >= f->pages || pread(f->fd, &head, sizeof head, (off_t)(page_no * f->page_size)) != sizeof head)
+		return false;
+	return f->pages - page_no >= (head.lower | (uint64_t)head.upper << 16); /* of an overflow page: how many */
 }
 
-static int check_newest(int dirfd, int fd, const struct lmdb_meta *m, uint32_t page_size, bool may_extend, struct kvfs_error *err)
+static bool page_is_there(const struct short_file *f, const struct lmdb_page *page, unsigned depth)
+{
+	const uint8_t *end = (const uint8_t *)page + f->page_size;
+	for (unsigned i = 0; i < (page->lower - sizeof *page) / 2; i++) {
+		uint16_t at;
+		memcpy(&at, page->rest + 2 * i, sizeof at);
+		const struct lmdb_node *node = (const struct lmdb_node *)((const uint8_t *)page + at);
+		if (at < sizeof *page || at + sizeof *node > f->page_size || node->key + node->key_size > end)
+			return false;
+		uint64_t child = node->lo | (uint64_t)node->hi << 16 | (uint64_t)node->flags << 32;
+		if (page->flags & PAGE_BRANCH ? !tree_is_there(f, child, depth + 1) : !node_is_there(f, node, end, depth))
+			return false;
+	}
+	return true;
+}
+
+static bool tree_is_there(const struct short_file *f, uint64_t root, unsigned depth)
+{
+	if (root == NO_PAGE)
+		return true;
+	if (root >= f->pages || depth > DEPTH_MAX)
+		return false;
+	KV_FREE struct lmdb_page *page = malloc(f->page_size);
+	if (!page || pread(f->fd, page, f->page_size, (off_t)(root * f->page_size)) != (ssize_t)f->page_size)
+		return false;
+	if (page->page_no != root || !(page->flags & (PAGE_BRANCH | PAGE_LEAF)) || page->lower < sizeof *page ||
+		page->lower > f->page_size)
+		return false;
+	return page_is_there(f, page, depth);
+}
+
+static int check_newest(int fd, const struct lmdb_meta *m, uint32_t page_size, struct kvfs_error *err)
 {
 	struct stat st;
 	if (fstat(fd, &st))
 		return kv_explain(err, errno, "data.mdb: %s", strerror(errno));
-	uint64_t need = m->last_page + 1, have = (uint64_t)st.st_size / page_size;
-	if (need > have + SLACK_PAGES)
+	uint64_t need = m->last_page + 1;
+	struct short_file f = {fd, page_size, (uint64_t)st.st_size / page_size};
+	if (need > f.pages && !(tree_is_there(&f, m->free.root, 0) && tree_is_there(&f, m->main.root, 0)))
 		return kv_explain(err, EUCLEAN, "data.mdb is truncated: %llu bytes where it had %llu; restore a backup",
 			(unsigned long long)st.st_size, (unsigned long long)(need * page_size));
-	int r = check_root(fd, &m->free, have, page_size, "free", err);
-	if (r == 0)
-		r = check_root(fd, &m->main, have, page_size, "main", err);
-	if (r == 0 && need > have && may_extend)
-		extend(dirfd, need, page_size);
-	return r;
+	int r = check_root(fd, &m->free, f.pages, page_size, "free", err);
+	return r ? r : check_root(fd, &m->main, f.pages, page_size, "main", err);
 }
 
-int kv_dbfile_check(int dirfd, bool rdonly, struct kvfs_error *err)
+int kv_dbfile_check(int dirfd, struct kvfs_error *err)
 {
 	struct lmdb_meta meta[2];
 	KV_FD int fd = openat(dirfd, "data.mdb", O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
@@ -112,7 +180,7 @@ int kv_dbfile_check(int dirfd, bool rdonly, struct kvfs_error *err)
 	n = pread(fd, &meta[1], sizeof meta[1], page_size);
 	if (n < (ssize_t)sizeof meta[1] || !meta_is_sound(&meta[0]) || !meta_is_sound(&meta[1]))
 		return kv_explain(err, EUCLEAN, "data.mdb is damaged: a meta page is not one; restore a backup");
-	return check_newest(dirfd, fd, &meta[meta[1].txnid > meta[0].txnid], page_size, !rdonly, err);
+	return check_newest(fd, &meta[meta[1].txnid > meta[0].txnid], page_size, err);
 }
 
 int kv_dbfile_reserve_lock(int dirfd, mode_t mode, struct kvfs_error *err)

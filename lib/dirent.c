@@ -50,6 +50,15 @@ static int here(struct kv_cursor *c, uint64_t dir, struct kv_bytes *ret_name, st
 	return decode(c->txn, c->value, ret);
 }
 
+/* Does the step lead on?  In a damaged tree a search may end anywhere, and a listing must not go round for ever. */
+static bool in_order(const char *from, size_t len, struct kv_bytes to, bool at, bool reverse)
+{
+	int cmp = memcmp(from, to.data, kv_min(len, to.len));
+	if (cmp == 0)
+		cmp = (len > to.len) - (len < to.len);
+	return cmp == 0 ? at : reverse ? cmp > 0 : cmp < 0;
+}
+
 int kv_dirent_step(struct kv_cursor *c, uint64_t dir, const char *name, size_t len, bool at, bool reverse,
 	struct kv_bytes *ret_name, struct kv_dirent *ret)
 {
@@ -69,7 +78,12 @@ int kv_dirent_step(struct kv_cursor *c, uint64_t dir, const char *name, size_t l
 	} else {
 		r = kv_cursor_seek_before(c, &key, kv_key_name(&key, dir + 1, "", 0));
 	}
-	return r ? r : here(c, dir, ret_name, ret);
+	r = r ? r : here(c, dir, ret_name, ret);
+	if (r == 0 && name && !in_order(name, len, *ret_name, at, reverse)) {
+		kv_db_set_damage(c->txn->db, "a directory's entries are out of order");
+		return kv_fail(EUCLEAN);
+	}
+	return r;
 }
 
 int kv_dirent_neighbour(struct kv_cursor *c, uint64_t dir, bool reverse, struct kv_bytes *ret_name, struct kv_dirent *ret)

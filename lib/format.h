@@ -72,6 +72,7 @@ struct kv_rec_cut {
 enum {
 	KV_INODE_IMPLICIT = 1 << 0, /* a directory that was made only because a key needed it */
 	KV_INODE_XATTRS = 1 << 1, /* has (or had) extended attributes */
+	KV_INODE_DENSE = 1 << 2, /* a value without holes: a chunk that is not found is damage */
 };
 
 /* inode: key (ino u64 BE); enum kv_home u8, then this (or: in an entry, after kv_rec_dirent); followed by name[name_len], cuts[ncuts], skips[nskips] (u32), tail[tail_len] */

@@ -258,6 +258,7 @@ static int make_content(struct kvfs_session *s, struct kv_edit *ed, uint8_t *tai
 	uint32_t size = ed->layout.chunk_size, last = (uint32_t)(s->size / size);
 	size_t tail = s->size % size <= ed->layout.inline_max ? s->size % size : 0;
 	struct kv_content out = {.size = s->size, .blob = s->blob, .stored = s->stored, .tail = tail_buf};
+	uint64_t chunks = s->stored / size; /* that have a record; of a session that replaces, hidden ones are counted as full */
 	for (size_t i = 0; i < s->bufs.n; i++) {
 		const struct kv_buffer *buf = &s->bufs.list[i];
 		uint64_t start = (uint64_t)buf->index * size;
@@ -266,6 +267,7 @@ static int make_content(struct kvfs_session *s, struct kv_edit *ed, uint8_t *tai
 		if (tail && buf->index == last) {
 			memcpy(tail_buf, buf->data, tail);
 			out.tail_len = (uint32_t)tail;
+			chunks += !buf->stored;
 			int r = buf->stored ? kv_chunk_del(&ed->txn, s->blob, last, 0) : 0;
 			if (r)
 				return r;
@@ -277,6 +279,7 @@ static int make_content(struct kvfs_session *s, struct kv_edit *ed, uint8_t *tai
 		if (r)
 			return r;
 		out.stored += buf->stored ? 0 : kv_min(size, s->size - start);
+		chunks += !buf->stored;
 		ed->chunks++;
 	}
 	if (tail && !out.tail_len && s->blob) { /* spilled: a short last chunk moves into the record */
@@ -290,7 +293,8 @@ static int make_content(struct kvfs_session *s, struct kv_edit *ed, uint8_t *tai
 		if (r && r != -ENOENT)
 			return r;
 	}
-	out.stored = kv_min(out.stored, s->size - out.tail_len); /* hidden chunks were counted as full */
+	out.stored = kv_min(out.stored, s->size - out.tail_len);
+	out.dense = chunks == (s->size + size - 1) / size; /* the tail counts as the chunk it stands for */
 	*ret = out;
 	return 0;
 }

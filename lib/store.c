@@ -125,7 +125,7 @@ static int check_store(int dirfd, const char *path, const struct kvfs_options *o
 	r = kv_format_check(dirfd, err);
 	if (r)
 		return r;
-	r = kv_dbfile_check(dirfd, opt->flags & KVFS_RDONLY, err);
+	r = kv_dbfile_check(dirfd, err);
 	return r == -ENOENT ? kv_explain(err, ENOENT, "no store there") : r;
 }
 

@@ -292,13 +292,13 @@ int kvfs_txn_exists(struct kvfs_txn *txn, const char *key)
 
 int kvfs_txn_stream_open(struct kvfs_txn *txn, const char *key, struct kvfs_stream **ret)
 {
-	struct kv_txn_key *k;
-	struct kvfs_stat st;
+	struct kv_txn_key *k = NULL;
+	struct kvfs_stat st = {0};
 	struct kv_inode inode;
 	int r = txn->write ? note(txn, key, &k) : stat_snapshot(txn, key, &st);
 	if (r)
 		return r;
-	if (txn->write) {
+	if (k) {
 		if (k->state != AS_SNAPSHOT) /* what it wrote itself is small enough for kvfs_txn_get() */
 			return k->state == DELETED ? -ENOENT : kv_fail(EBUSY);
 		r = note_read(txn, k, &st);

@@ -5,11 +5,14 @@
  *      last chunk, which then has no record that is part of the value.
  *  V2  A published chunk record never changes, except that an append may lengthen the last one: readers clamp by their size.
  *  V3  What a commit retires is freed by a later one (reap.c), never by itself: a reader that enters its hold and then still
- *      finds the value current cannot lose it. */
+ *      finds the value current cannot lose it.
+ *  V4  A dense value has a record of every chunk: LMDB does not check its pages, and a chunk whose key rotted must not look like a hole. */
 #include "value.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <limits.h>
+#include <stdio.h>
 #include <sys/stat.h>
 
 #include "err.h"
@@ -24,11 +27,23 @@ void kv_version_of(const struct kv_inode *inode, struct kv_version *ret)
 	memcpy(ret->view.cuts, inode->cuts, sizeof inode->cuts);
 	memcpy(ret->view.skips, inode->skips, sizeof inode->skips);
 	ret->size = inode->rec.size;
+	ret->dense = inode->rec.flags & KV_INODE_DENSE || inode->rec.size == 0;
 	ret->tail_len = inode->rec.tail_len;
 	ret->tail = inode->tail;
 }
 
 /* ---- reading ---- */
+
+/* A chunk was not found: a hole, or lost. */
+static int absent(struct kv_db *db, const struct kv_version *ver, uint32_t index)
+{
+	char what[80];
+	if (!ver->dense)
+		return -ENOENT;
+	snprintf(what, sizeof what, "chunk %" PRIu32 " of blob %" PRIu64 ": missing", index, ver->view.blob);
+	kv_db_set_damage(db, what);
+	return kv_fail(EUCLEAN);
+}
 
 /* The stored bytes of chunk `index` (shorter than the chunk: zeros follow); -ENOENT a hole. */
 static int chunk_bytes(struct kv_cursor *c, const struct kv_layout *lay, const struct kv_version *ver, uint32_t index,
@@ -38,9 +53,8 @@ static int chunk_bytes(struct kv_cursor *c, const struct kv_layout *lay, const s
 		*ret = (struct kv_bytes){ver->tail, ver->tail_len};
 		return 0;
 	}
-	if (!ver->view.blob)
-		return -ENOENT;
-	return kv_chunk_get(c, &ver->view, index, ret, ret_gen);
+	int r = ver->view.blob ? kv_chunk_get(c, &ver->view, index, ret, ret_gen) : -ENOENT;
+	return r == -ENOENT ? absent(c->txn->db, ver, index) : r;
 }
 
 /* Is chunk `index` stored (0), or a hole (-ENOENT)?  For a raw cursor: seeking must not read what it passes. */
@@ -101,6 +115,8 @@ int64_t kv_value_seek(struct kv_txn *txn, const struct kv_layout *lay, const str
 {
 	if (offset >= ver->size)
 		return -ENXIO;
+	if (ver->dense)
+		return (int64_t)(hole ? ver->size : offset);
 	struct kv_cursor c;
 	int r = kv_cursor_open(txn, KV_CHUNK, &c);
 	if (r)
@@ -171,6 +187,14 @@ static int published(struct kv_edit *ed, struct kv_inode *inode, const struct ti
 		inode->rec.name_len);
 }
 
+static void set_dense(struct kv_inode *inode, bool dense)
+{
+	if (dense)
+		inode->rec.flags |= KV_INODE_DENSE;
+	else
+		inode->rec.flags &= (uint16_t)~KV_INODE_DENSE;
+}
+
 int kv_value_replace(struct kv_edit *ed, struct kv_inode *inode, const struct kv_content *content, const struct timespec *mtime)
 {
 	int r = kv_value_retire(ed, inode);
@@ -182,6 +206,7 @@ int kv_value_replace(struct kv_edit *ed, struct kv_inode *inode, const struct kv
 	inode->rec.gen = 0;
 	inode->rec.next_gen = 1;
 	inode->rec.ncuts = inode->rec.nskips = 0;
+	set_dense(inode, content->dense);
 	kv_inode_set_tail(inode, content->tail, content->tail_len);
 	return published(ed, inode, mtime);
 }
@@ -210,7 +235,7 @@ int kv_value_write_chunks(struct kv_edit *ed, uint64_t blob, const void *data, s
 int kv_value_content(struct kv_edit *ed, const void *data, size_t len, struct kv_content *ret)
 {
 	size_t tail = len % ed->layout.chunk_size;
-	*ret = (struct kv_content){.size = len};
+	*ret = (struct kv_content){.size = len, .dense = true};
 	if (tail <= ed->layout.inline_max) {
 		ret->tail = (const uint8_t *)data + (len - tail);
 		ret->tail_len = (uint32_t)tail;
@@ -235,6 +260,7 @@ struct patching {
 	uint8_t base_tail[KV_TAIL_BUF];
 	uint64_t keep; /* bytes of the base that survive */
 	uint64_t size; /* of the result */
+	uint64_t fresh; /* chunks written where the base has none */
 	uint32_t gen; /* of the chunks it writes */
 	struct kv_cursor cursor;
 	uint8_t *chunk; /* one chunk, being built */
@@ -295,6 +321,7 @@ static int write_chunk(struct patching *p, uint32_t index)
 	if (r)
 		return r;
 	uint64_t len = kv_min(size, p->size - (uint64_t)index * size);
+	p->fresh += (uint64_t)index * size >= p->keep;
 	/* An append keeps the generation, so what readers of it have must stay: a record does not become a tail. */
 	bool in_place = p->patch->append && old;
 	bool is_tail = len < size && len <= ed->layout.inline_max && !in_place;
@@ -412,6 +439,14 @@ static int patch_small(struct patching *p)
 	return 0;
 }
 
+/* Does every chunk behind those of the base come from this patch? */
+static bool is_dense(const struct patching *p)
+{
+	uint64_t size = p->ed->layout.chunk_size;
+	return p->size <= p->ed->layout.inline_max ||
+	       (p->base.dense && p->fresh == (p->size + size - 1) / size - (p->keep + size - 1) / size);
+}
+
 int kv_value_patch(struct kv_edit *ed, struct kv_inode *inode, const struct kv_patch *patch, const struct timespec *mtime)
 {
 	struct patching p = {.ed = ed, .inode = inode, .patch = patch};
@@ -437,6 +472,7 @@ int kv_value_patch(struct kv_edit *ed, struct kv_inode *inode, const struct kv_p
 	ed->head.rec.value_bytes -= p.base.size;
 	inode->rec.size = p.size;
 	inode->rec.stored = kv_min(inode->rec.stored, p.size - inode->rec.tail_len);
+	set_dense(inode, is_dense(&p));
 	return published(ed, inode, mtime);
 }
 

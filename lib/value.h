@@ -10,6 +10,7 @@
 struct kv_version {
 	struct kv_chunk_view view;
 	uint64_t size;
+	bool dense; /* no holes */
 	uint32_t tail_len;
 	const uint8_t *tail;
 };
@@ -25,6 +26,7 @@ int64_t kv_value_seek(struct kv_txn *txn, const struct kv_layout *lay, const str
 /* A whole new value: `size` bytes, of which the chunks (all but the tail) already lie in `blob` (0: there are none). */
 struct kv_content {
 	uint64_t size, blob, stored;
+	bool dense; /* known to have no holes */
 	const void *tail;
 	uint32_t tail_len;
 };

@@ -262,8 +262,10 @@ static void test_cut_data(void **state)
 	char *data = read_all(file, &len);
 	char *longer = calloc(1, len + 5000);
 	static const size_t ends[] = {0, 1, 100, 4095, 4096, 8191, 8192, 12288, 20000};
-	for (unsigned i = 0; i < 9 + api_times(25); i++) {
+	for (unsigned i = 0; i < 9 + api_times(60); i++) {
 		size_t cut = i < 9 ? ends[i] : support_below(&rng, len);
+		/* A sound file has whole pages, and may even lack some at its end. */
+		cut -= i % 4 ? cut % 4096 : 0;
 		write_all(file, data, cut);
 		count(&t, a->path);
 	}
