@@ -6,7 +6,7 @@
 
 #include "db.h"
 
-#define KV_LOG_RECORDS 2048 /* kept at least */
+#define KV_LOG_RECORDS 2048 /* kept, give or take a pack */
 #define KV_LOG_PACK 16 /* the log has at most this many, and one */
 #define KV_LOG_BYTES 1536 /* of changes in one record; a larger commit has several */
 

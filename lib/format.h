@@ -14,7 +14,7 @@
 /* A chunk's record fills this many overflow pages exactly; tests/bench/LAYOUT.md has the measurement. */
 #define KV_CHUNK_PAGES 8
 #define KV_PAGE_HEADER 16 /* LMDB's, once for a run of overflow pages */
-/* Values up to this length live in the inode record, which then (with a name of up to 98 bytes) fills one overflow page at most. */
+/* Values up to this length live in the inode record, which then (with a name of up to 97 bytes) fills one overflow page at most. */
 #define KV_INLINE_MAX 3840
 #define KV_CHUNKS_MAX (1ull << 32)
 #define KV_VALUE_MAX (127ull << 40) /* less than 2^32 chunks, which hold a little less than 32 KiB each */
