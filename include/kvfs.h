@@ -34,8 +34,9 @@ extern "C" {
 #define KVFS_KEY_MAX 4095 /* bytes of a whole key, without the terminating NUL */
 #define KVFS_NAME_MAX 255 /* bytes of one component */
 #define KVFS_XATTR_SIZE_MAX 65536 /* bytes of one extended attribute's value (as Linux) */
-#define KVFS_TXN_OPS_MAX 100000 /* operations that one write transaction may hold */
-#define KVFS_TXN_BYTES_MAX (64 << 20) /* bytes of values that one write transaction may hold */
+/* What one write transaction may hold: as much as is committed while others wait for some 20 ms. */
+#define KVFS_TXN_OPS_MAX 4000
+#define KVFS_TXN_BYTES_MAX (8 << 20) /* bytes of values */
 
 #if defined(__GNUC__)
 #define KVFS_MUST_CHECK __attribute__((warn_unused_result))
@@ -108,14 +109,14 @@ struct kvfs_info {
 	uint32_t format; /* version of the store format */
 	uint32_t page_size, chunk_size, inline_max; /* bytes */
 	uint64_t sequence; /* of the newest commit; grows by at least one each */
-	uint64_t values, directories, others; /* keys by kind; others: symbolic links and special files */
+	uint64_t values, directories, others; /* inodes by kind, without the root; others: symbolic links and special files */
 	uint64_t value_bytes; /* sum of the sizes of all values, holes included */
 	uint64_t file_bytes; /* length of data.mdb */
 	uint64_t used_bytes; /* pages that hold something; file_bytes less the free ones */
 	uint64_t free_bytes; /* pages inside data.mdb that the next commits use */
 	uint64_t disk_free_bytes; /* what the file system beneath still has */
 	uint64_t garbage_bytes; /* data of replaced or deleted values, not yet freed; an estimate */
-	uint64_t held_values; /* old values kept because a descriptor is open on them */
+	uint64_t held_values; /* values held by open descriptors and streams, which keeps them when they are replaced */
 	int64_t last_sync_ns; /* CLOCK_REALTIME of the last commit known to be on stable storage, ns; 0 unknown */
 	pid_t snapshot_pid; /* process with the oldest store-wide snapshot; 0 none */
 	uint64_t snapshot_age_ms;
@@ -194,7 +195,8 @@ KVFS_MUST_CHECK int kvfs_stat(struct kvfs_store *store, const char *key, struct 
  *   -EDOM the value is not a decimal integer of 64 bits · -ERANGE the sum would not be */
 KVFS_MUST_CHECK int kvfs_incr(struct kvfs_store *store, const char *key, int64_t delta, int64_t *ret);
 
-/* Adds bytes at the end of a value (made when absent), in one transaction whose cost does not depend on the value's size. */
+/* Adds bytes at the end of a value (made when absent), in one transaction whose cost does not depend on the value's size.
+ *   -EFBIG more than 4 MiB at once */
 KVFS_MUST_CHECK int kvfs_append(struct kvfs_store *store, const char *key, const void *data, size_t len);
 
 enum {
@@ -303,7 +305,7 @@ KVFS_MUST_CHECK int kvfs_txn_del(struct kvfs_txn *txn, const char *key);
 KVFS_MUST_CHECK int kvfs_txn_incr(struct kvfs_txn *txn, const char *key, int64_t delta, int64_t *ret);
 /* Values only (-EISDIR a directory): the new key gets the value as this transaction sees it, and the inode's attributes. */
 KVFS_MUST_CHECK int kvfs_txn_rename(struct kvfs_txn *txn, const char *src, const char *dst, unsigned flags);
-/* Lists the snapshot: not what this transaction itself has changed. */
+/* Lists the snapshot: not what this transaction itself has changed.  What is listed is not checked at commit: read the keys that matter. */
 KVFS_MUST_CHECK int kvfs_txn_list(
 	struct kvfs_txn *txn, const char *dir, const struct kvfs_list_options *opt, struct kvfs_cursor **ret);
 

@@ -103,7 +103,7 @@ KVFS_MUST_CHECK int kvfs_session_setxattr(struct kvfs_session *s, const char *na
 KVFS_MUST_CHECK ssize_t kvfs_session_getxattr(struct kvfs_session *s, const char *name, void *buf, size_t cap);
 KVFS_MUST_CHECK ssize_t kvfs_session_listxattr(struct kvfs_session *s, char *buf, size_t cap);
 KVFS_MUST_CHECK int kvfs_session_removexattr(struct kvfs_session *s, const char *name);
-/* The inode number that the session has or will have; stable from the start. */
+/* The inode number that the session has or will have; it changes only when somebody else makes a new key's name first. */
 uint64_t kvfs_session_ino(struct kvfs_session *s);
 /* True from creation until the first publication of a new key. */
 bool kvfs_session_is_new(struct kvfs_session *s);

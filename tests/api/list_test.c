@@ -235,7 +235,7 @@ static void put_many(struct kvfs_store *store, const char *dir, int n)
 
 	for (int i = 0; i < n;) {
 		assert_ok(kvfs_txn_begin(store, KVFS_TXN_WRITE, &txn));
-		for (int end = i + 10000; i < n && i < end; i++) {
+		for (int end = i + KVFS_TXN_OPS_MAX; i < n && i < end; i++) {
 			snprintf(key, sizeof(key), "%s/some-rather-long-name-%08d", dir, i);
 			assert_ok(kvfs_txn_put(txn, key, &i, sizeof(i), NULL));
 		}

@@ -20,10 +20,10 @@ static void new_key(char key[KEY_SIZE], size_t round, size_t i)
 
 static void load(struct pair *p, size_t keys)
 {
-	static char batch[5000][KEY_SIZE];
+	static char batch[KVFS_TXN_OPS_MAX][KEY_SIZE];
 	for (size_t at = 0; at < keys;) {
 		size_t n = 0;
-		for (; n < 5000 && at < keys; n++, at++)
+		for (; n < KVFS_TXN_OPS_MAX && at < keys; n++, at++)
 			key_of(batch[n], at);
 		pair_load(p, batch, n);
 	}

@@ -110,16 +110,16 @@ static void large_transactions_do_not_pile_up_garbage(void **state)
 {
 	(void)state;
 	struct kvfs_store *store = open_store();
-	char *data = calloc(1, 4 << 20), key[16];
+	char *data = calloc(1, 1 << 20), key[16];
 	for (int round = 0; round < 5; round++) {
 		struct kvfs_txn *txn;
 		assert_ok(kvfs_txn_begin(store, KVFS_TXN_WRITE, &txn));
 		for (int i = 0; i < 7; i++) {
 			snprintf(key, sizeof key, "k%d", i);
-			assert_ok(kvfs_txn_put(txn, key, data, 4 << 20, NULL));
+			assert_ok(kvfs_txn_put(txn, key, data, 1 << 20, NULL));
 		}
 		assert_ok(kvfs_txn_commit(&txn));
-		assert_true(chunks(store) <= 2 * 7 * ((4 << 20) / CHUNK + 1));
+		assert_true(chunks(store) <= 2 * 7 * ((1 << 20) / CHUNK + 1));
 	}
 	free(data);
 	check_drained(store);
