@@ -30,7 +30,7 @@ int kv_log_head(struct kv_txn *txn, struct kv_head *ret)
 /* Room for n more bytes. */
 static int grow(struct kv_changes *ch, size_t n)
 {
-	if (ch->len + n <= ch->cap)
+	if (ch->buf && ch->len + n <= ch->cap)
 		return 0;
 	size_t cap = kv_max(ch->len + n, ch->cap ? ch->cap * 2 : 512);
 	uint8_t *buf = realloc(ch->buf, cap);
