@@ -143,7 +143,7 @@ $B/tidy/%: %.c .clang-tidy tests/lint/analyzer.h $(wildcard include/*.h lib/*.h 
 
 # ---- installing
 
-install: all ## install program, libraries, headers, kvfs.pc and manual pages (PREFIX, DESTDIR)
+install: all ## install program, libraries, headers, kvfs.pc, manual pages and the user's unit (PREFIX, DESTDIR)
 	install -Dm755 $B/kvfs $(DESTDIR)$(PREFIX)/bin/kvfs
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/include include/kvfs.h include/kvfs_ll.h
 	install -Dm644 -t $(DESTDIR)$(LIBDIR) $B/libkvfs.a
@@ -152,9 +152,10 @@ install: all ## install program, libraries, headers, kvfs.pc and manual pages (P
 	install -d $(DESTDIR)$(LIBDIR)/pkgconfig
 	sed 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VERSION)|' lib/kvfs.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/kvfs.pc
 	for m in $(wildcard kvfs/*.[178]); do install -Dm644 -t $(DESTDIR)$(PREFIX)/share/man/man$${m##*.} $$m || exit 1; done
+	install -Dm644 -t $(DESTDIR)$(PREFIX)/lib/systemd/user systemd/kvfs@.service
 	[ -n "$(DESTDIR)" ] || ldconfig || true
 uninstall: ## remove what install put there
-	cd $(DESTDIR)$(PREFIX) && rm -f bin/kvfs include/kvfs.h include/kvfs_ll.h \
+	cd $(DESTDIR)$(PREFIX) && rm -f bin/kvfs lib/systemd/user/kvfs@.service include/kvfs.h include/kvfs_ll.h \
 		$(foreach m,$(notdir $(wildcard kvfs/*.[178])),share/man/man$(subst .,,$(suffix $m))/$m)
 	cd $(DESTDIR)$(LIBDIR) && rm -f libkvfs.a libkvfs.so libkvfs.so.0 pkgconfig/kvfs.pc
 dist: ## the committed source as a tarball
