@@ -34,7 +34,9 @@ struct operation {
 
 static int fail_line(struct batch *b, const char *key, int r)
 {
-	cli_failf(b->cli, key, "line %ju: %s; nothing was applied", (uintmax_t)b->line, cli_reason(b->cli, key, r));
+	const char *why = r == -E2BIG ? "a batch holds 4,000 changes and 8 MiB of values at most: split it"
+				      : cli_reason(b->cli, key, r);
+	cli_failf(b->cli, key, "line %ju: %s; nothing was applied", (uintmax_t)b->line, why);
 	return r == -ENOENT ? CLI_NO_KEY : CLI_TROUBLE;
 }
 

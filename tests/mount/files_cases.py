@@ -74,7 +74,9 @@ def test_large_directory_with_deletions_while_listing(b):
     b.up()
     os.mkdir(b.path('d'))
     wanted = {f'name-{i:05d}-{"x" * (i % 50)}' for i in range(5000)}
-    b.kvfs('apply', data=''.join(f'put d/{name} v\n' for name in wanted).encode())
+    lines = [f'put d/{name} v\n' for name in wanted]
+    for at in range(0, len(lines), 2500):
+        b.kvfs('apply', data=''.join(lines[at:at + 2500]).encode())
     equal(set(os.listdir(b.path('d'))), wanted)
     seen = []
     for i, entry in enumerate(os.scandir(b.path('d'))):
