@@ -6,15 +6,9 @@
 #include <sys/statvfs.h>
 
 #include "api.h"
+#include "create.h"
 #include "err.h"
 #include "held.h"
-
-static void uuid_text(const uint8_t u[16], char out[37])
-{
-	char *p = out;
-	for (int i = 0; i < 16; i++)
-		p += sprintf(p, i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x", u[i]);
-}
 
 static int head_of(struct kv_core *core, struct kv_head *ret)
 {
@@ -62,7 +56,7 @@ int kvfs_info(struct kvfs_store *store, struct kvfs_info *ret)
 		.doors = 1,
 	};
 	snprintf(out.path, sizeof out.path, "%s", core->path);
-	uuid_text(core->super.uuid, out.uuid);
+	kv_uuid_text(core->super.uuid, out.uuid);
 	if (core->doors) {
 		out.held_values = kv_doors_holds(core->doors);
 		out.last_sync_ns = kv_doors_synced(core->doors);

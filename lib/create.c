@@ -98,17 +98,17 @@ static int fill(struct kv_db *db, const struct kvfs_options *opt, uint32_t page_
 	return kv_db_commit(&ed.txn, KV_SYNC_LEVEL);
 }
 
-static void uuid_text(const uint8_t u[16], char out[37])
+void kv_uuid_text(const uint8_t uuid[16], char ret[37])
 {
-	char *p = out;
+	char *p = ret;
 	for (int i = 0; i < 16; i++)
-		p += sprintf(p, i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x", u[i]);
+		p += sprintf(p, i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x", uuid[i]);
 }
 
 static int write_format(int dirfd, uint32_t page_size, const uint8_t uuid[16])
 {
 	char text[512], id[37];
-	uuid_text(uuid, id);
+	kv_uuid_text(uuid, id);
 	int n = snprintf(text, sizeof text, "kvfs store\nformat %d\nlmdb 0.9\npage-size %u\nbyte-order %s\nuuid %s\n",
 		KV_FORMAT_VERSION, page_size, __BYTE_ORDER == __LITTLE_ENDIAN ? "little" : "big", id);
 	KV_FD int fd = openat(dirfd, NEW_DIR "/FORMAT", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);

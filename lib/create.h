@@ -10,4 +10,7 @@ int kv_create(int dirfd, const char *dir, const struct kvfs_options *opt, struct
 /* Reads FORMAT: a newer or foreign store is -EMEDIUMTYPE with its remedy; a missing file is nothing to complain about here. */
 int kv_format_check(int dirfd, struct kvfs_error *err);
 
+/* A store's uuid in its usual form, with the NUL. */
+void kv_uuid_text(const uint8_t uuid[16], char ret[37]);
+
 #endif
