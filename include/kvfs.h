@@ -345,6 +345,66 @@ KVFS_MUST_CHECK int kvfs_stream_close(struct kvfs_stream *st);
 /* Closes without publishing; takes NULL. */
 void kvfs_stream_abort(struct kvfs_stream *st);
 
+/* ---- changes --------------------------------------------------------------------------------------------------------- */
+
+enum kvfs_change_kind {
+	KVFS_CHANGE_PUT = 1, /* a value was published: made, or replaced */
+	KVFS_CHANGE_DELETE,
+	KVFS_CHANGE_RENAME_FROM, /* always followed by its RENAME_TO */
+	KVFS_CHANGE_RENAME_TO,
+	KVFS_CHANGE_MKDIR,
+	KVFS_CHANGE_MAKE, /* a link, symbolic link or special file was made */
+	KVFS_CHANGE_ATTR, /* mode, owner, times, extended attributes */
+	KVFS_CHANGE_APPEND, /* a value grew at its end, and changed in no other way */
+};
+
+/* A watch follows the changes of a store, made through any door, in the order of their commits.  It costs those who change nothing, and
+ * keeps nothing from being freed; the log it reads is a ring of the last 2,000 commits or so. */
+struct kvfs_watch;
+enum { KVFS_WATCH_RECURSIVE = 1 << 0 /* everything below the directory, not its own entries only */ };
+struct kvfs_event {
+	enum kvfs_change_kind kind;
+	uint64_t sequence; /* of the commit */
+	uint64_t ino;
+	uint32_t type; /* S_IFMT bits */
+	int64_t time_ns; /* CLOCK_REALTIME of the commit */
+	const char *key; /* valid until the next call on the watch; as the directories are named when the event is read */
+	const char *target; /* of RENAME_FROM (whose RENAME_TO is not told then): the new key; NULL when that is not watched */
+};
+/* Watches the entries of directory `dir` ("" is the root), or one key and what is below it.  `since`: starts after that commit; 0 with the next one.
+ *   -ENOENT · -ESTALE the log does not reach back to `since` · -EMFILE no more inotify instances for this user */
+KVFS_MUST_CHECK int kvfs_watch_open(
+	struct kvfs_store *store, const char *dir, unsigned flags, uint64_t since, struct kvfs_watch **ret);
+/* A descriptor that poll(2) reports readable when kvfs_watch_next() may have something; the watch's own. */
+int kvfs_watch_fd(const struct kvfs_watch *w);
+/* 1 and an event, 0 none now, or a negative errno.  -EOVERFLOW changes were lost, because the watch was read too late; it goes on with the next commit. */
+KVFS_MUST_CHECK int kvfs_watch_next(struct kvfs_watch *w, struct kvfs_event *ret);
+void kvfs_watch_close(struct kvfs_watch *w);
+
+/* ---- kept sessions --------------------------------------------------------------------------------------------------- */
+
+/* What a writer in a mount wrote and could not publish, because a signal ended it or the publication failed.  A store keeps the newest
+ * KVFS_KEPT_MAX of them, up to KVFS_KEPT_BYTES in all, for KVFS_KEPT_DAYS days. */
+#define KVFS_KEPT_MAX 256
+#define KVFS_KEPT_BYTES (UINT64_C(1) << 30)
+#define KVFS_KEPT_DAYS 30
+struct kvfs_kept {
+	uint64_t id; /* never used again */
+	char key[4096]; /* that it was for, as its directories are named now; "" when they are gone */
+	uint64_t size; /* bytes of the value as the writer saw it */
+	uint64_t stored; /* bytes that it wrote, in whole chunks */
+	bool whole; /* a whole value; else parts, which recovery replays on the value as it is then */
+	int reason; /* the signal that ended the writer, or a negative errno */
+	int64_t time_ns; /* CLOCK_REALTIME when it was kept */
+};
+/* Fills up to n entries, oldest first; returns how many there are. */
+KVFS_MUST_CHECK ssize_t kvfs_kept(struct kvfs_store *store, struct kvfs_kept *ret, size_t n);
+/* Publishes a kept session under its key, or under `key` if not NULL, in one transaction, and forgets it.
+ *   -ENOENT no such id · -ESTALE its key is gone: name one · errors of a publication, which leave it kept */
+KVFS_MUST_CHECK int kvfs_recover(struct kvfs_store *store, uint64_t id, const char *key);
+/* Forgets it. */
+KVFS_MUST_CHECK int kvfs_kept_drop(struct kvfs_store *store, uint64_t id);
+
 #ifdef __cplusplus
 }
 #endif

@@ -60,6 +60,46 @@ KVFS_MUST_CHECK int kvfs_ll_statfs(struct kvfs_store *store, struct statvfs *ret
 /* Tells other doors (`kvfs info`, the command's "did you mean") that this process serves the store at `mountpoint`. */
 KVFS_MUST_CHECK int kvfs_ll_set_mountpoint(struct kvfs_store *store, const char *mountpoint);
 
+/* ---- changes ------------------------------------------------------------------------------------------------------- */
+
+/* One change of a commit.  `name` is valid during the call only. */
+struct kvfs_ll_change {
+	enum kvfs_change_kind kind; /* kvfs.h */
+	bool own; /* committed by this process */
+	uint32_t type; /* S_IFMT bits of the inode */
+	uint32_t epoch; /* PUT, APPEND: the low 16 bits of the inode's epoch after it */
+	uint64_t sequence;
+	uint64_t ino, parent;
+	const char *name;
+};
+/* Must be quick and must not call the store.  Non-zero ends the call that calls it. */
+typedef int kvfs_ll_change_fn(void *arg, const struct kvfs_ll_change *change);
+
+/* Has fn called for each change of each commit this process makes on the store, by the committing thread: after the commit, without the
+ * write lock, before the call that committed returns.  One observer per store and process; NULL ends it (no call may be under way). */
+KVFS_MUST_CHECK int kvfs_ll_observe(struct kvfs_store *store, kvfs_ll_change_fn *fn, void *arg);
+
+/* The feed of a door that caches what it reads and that others therefore wait for (a mount).  While a feed is open, a commit through a
+ * door that has none returns only when kvfs_feed_done() has covered it, or the deadline has passed: then the feed counts as lagging, nobody
+ * waits for it any more, and its next read says that it lost track.  Doors with a feed never wait for one another: while
+ * there are two, neither may cache (kvfs_feed_alone()).  One thread reads a feed; kvfs_feed_wake() and _alone() are anyone's. */
+struct kvfs_feed;
+/* Starts with the newest commit. -ENOTSUP a store without doors (read-only disk). */
+KVFS_MUST_CHECK int kvfs_feed_open(struct kvfs_store *store, struct kvfs_feed **ret);
+/* Waits for a commit by another door, another feed that comes or goes, or kvfs_feed_wake(); at most timeout_ms. 1 or 0 (time is over). */
+int kvfs_feed_wait(struct kvfs_feed *feed, int timeout_ms);
+void kvfs_feed_wake(struct kvfs_feed *feed);
+/* Calls fn for every change since the last read, in order of commits, this process's own included, in one read transaction.
+ * 1 when changes were lost (the log is a ring; or it was given up as lagging): everything may have changed, fn was not called for all. */
+KVFS_MUST_CHECK int kvfs_feed_read(struct kvfs_feed *feed, kvfs_ll_change_fn *fn, void *arg);
+/* All that was read so far has been acted on: wakes who waits for that. */
+void kvfs_feed_done(struct kvfs_feed *feed);
+/* No other live feed of this store.  A look at shared memory, and at the locks of others if there are any. */
+bool kvfs_feed_alone(struct kvfs_feed *feed);
+/* This feed has stopped caching because it is not alone (or caches again).  Opening the second feed waits, bounded, for that. */
+void kvfs_feed_set_caching(struct kvfs_feed *feed, bool caching);
+void kvfs_feed_close(struct kvfs_feed *feed);
+
 /* ---- values: one published version, held ------------------------------------------------------------------------------ */
 
 struct kvfs_value;
@@ -81,8 +121,9 @@ struct kvfs_session;
  * value as it is at publication. */
 KVFS_MUST_CHECK int kvfs_session_open(struct kvfs_store *store, uint64_t ino, bool truncate, struct kvfs_session **ret);
 /* For a new key: nothing is in the store before publication.  `mode` permission bits.  If the name has come to exist by
- * then, its value is replaced, or, with `excl`, publication fails with -EEXIST.
- * -EEXIST with excl and the name there now · -ENOENT the directory is gone. */
+ * then, its value is replaced.  With `excl` the name is reserved: until the session is published, renamed or closed (or its door ends) no
+ * door makes it, -EEXIST.
+ * -EEXIST with excl and the name there now, or reserved · -ENOENT the directory is gone · -ENFILE too many reserved names. */
 KVFS_MUST_CHECK int kvfs_session_create(struct kvfs_store *store, uint64_t parent, const char *name, uint32_t mode,
 	struct kvfs_cred cred, bool excl, struct kvfs_session **ret);
 
@@ -120,6 +161,12 @@ KVFS_MUST_CHECK int kvfs_session_publish(struct kvfs_session *s);
 /* Adds at the end of the published value, whole, in one transaction, past whatever others added; the session then sees that value.
  * A new key is published by it.  Session must have no unpublished writes (-EBUSY). */
 KVFS_MUST_CHECK ssize_t kvfs_session_append(struct kvfs_session *s, const void *buf, size_t len);
+/* Takes the newest published value for the part that the session has not written. 1 when that changed what it reads, 0, or an error.
+ * A session that replaces the value, or whose key is new or gone, stays as it is: 0. */
+KVFS_MUST_CHECK int kvfs_session_refresh(struct kvfs_session *s);
+/* Keeps what was not published, in the store, for kvfs_recover(); the session is then an orphan.  `reason`: the signal that ended its writer, or
+ * a negative errno of the publication that failed.  0 when there is nothing to keep.  -ENOSPC: more than the store keeps. */
+KVFS_MUST_CHECK int kvfs_session_keep(struct kvfs_session *s, int reason);
 /* Drops whatever is not published. */
 void kvfs_session_close(struct kvfs_session *s);
 

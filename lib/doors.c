@@ -15,7 +15,7 @@
 #include "err.h"
 
 #define TABLE_NAME "doors"
-#define TABLE_VERSION 1
+#define TABLE_VERSION 2
 #define OPEN_TRIES 200 /* 1 ms apart when somebody is in the way */
 
 /* ---- the process and its door ---- */
@@ -338,6 +338,7 @@ static void door_fill(struct kv_doors *d, const char *purpose, uint64_t pidns, u
 	door->snapshot = 0;
 	door->handled = 0;
 	door->futex = 0;
+	door->kick = 0;
 	door->state = 0;
 	text_store(door->purpose, KV_ARRAY_LEN(door->purpose), purpose);
 	door->path_changes = 0;

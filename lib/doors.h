@@ -13,6 +13,7 @@
 
 #define KV_DOORS_MAX 512 /* processes that have one store open */
 #define KV_HOLDS_MAX 65536 /* different (door, blob, generation) held at once, all doors together */
+#define KV_NAMES_MAX 1024 /* names reserved at once, all doors together */
 
 struct kv_doors;
 

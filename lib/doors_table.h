@@ -47,10 +47,12 @@ struct header {
 	_Alignas(64) _Atomic uint32_t doors_end; /* no slot from here on was ever taken */
 	_Atomic uint32_t all; /* the ring does not tell everything */
 	_Atomic uint32_t pending; /* the ring has something */
-	uint32_t reserved;
+	_Atomic uint32_t mounts; /* doors that others wait for, give or take those that died */
 	_Atomic int64_t synced;
 	_Atomic uint64_t walk; /* kv_doors_walk() */
-	uint8_t pad[4096 - 64 - 32];
+	_Atomic uint32_t names; /* slots of `name` taken, give or take those of dead doors: 0 says that none is */
+	uint32_t reserved;
+	uint8_t pad[4096 - 64 - 40];
 };
 
 struct door {
@@ -64,12 +66,12 @@ struct door {
 	_Atomic uint64_t boot;
 	_Atomic int64_t since; /* CLOCK_REALTIME, ns */
 	_Atomic int64_t snapshot; /* when the oldest one began, CLOCK_MONOTONIC, ns; 0 none */
-	_Atomic uint64_t handled; /* reserved: log sequence up to which this door has acted on changes */
-	_Atomic uint32_t futex; /* reserved: what others wait on for that */
-	_Atomic uint32_t state; /* reserved: flags */
+	_Atomic uint64_t handled; /* log sequence up to which this door has acted on changes */
+	_Atomic uint32_t futex; /* grows with it: what others wait on */
+	_Atomic uint32_t state; /* flags of a mount */
 	_Atomic uint64_t purpose[2];
 	_Atomic uint32_t path_changes; /* odd while the mountpoint is being written */
-	uint32_t reserved;
+	_Atomic uint32_t kick; /* futex of a mount: grows when there is something for it to handle */
 	_Atomic uint64_t mountpoint[32];
 	uint64_t pad[19];
 };
@@ -83,18 +85,25 @@ struct bucket {
 	struct hold slot[BUCKET_SLOTS];
 };
 
+/* A name that O_EXCL has reserved. */
+struct reserved_name {
+	_Atomic uint64_t owner; /* as in struct hold; 0 free */
+	_Atomic uint64_t hash; /* of (directory, name); 0 while the slot is being taken or given back */
+};
+
 struct table {
 	struct header h;
 	struct door door[KV_DOORS_MAX];
 	_Atomic uint64_t ring[RING]; /* blobs; 0 free */
 	_Atomic uint32_t mark[BUCKETS];
 	struct bucket bucket[BUCKETS];
+	struct reserved_name name[KV_NAMES_MAX];
 };
 
 static_assert(sizeof(struct header) == 4096 && sizeof(struct door) == 512 && sizeof(struct bucket) == 128, "FORMAT.md");
 static_assert(offsetof(struct header, doors_end) == 64 && offsetof(struct door, mountpoint) == 104, "FORMAT.md");
 static_assert(offsetof(struct table, ring) == 0x41000 && offsetof(struct table, mark) == 0x42000, "FORMAT.md");
-static_assert(offsetof(struct table, bucket) == 0x4a000 && sizeof(struct table) == 0x14a000, "FORMAT.md");
+static_assert(offsetof(struct table, bucket) == 0x4a000 && offsetof(struct table, name) == 0x14a000 && sizeof(struct table) == 0x14e000, "FORMAT.md");
 static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "a lock inside an atomic would not be shared");
 
 struct kv_doors {
