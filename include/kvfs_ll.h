@@ -146,6 +146,10 @@ KVFS_MUST_CHECK ssize_t kvfs_session_listxattr(struct kvfs_session *s, char *buf
 KVFS_MUST_CHECK int kvfs_session_removexattr(struct kvfs_session *s, const char *name);
 /* The inode number that the session has or will have; it changes only when somebody else makes a new key's name first. */
 uint64_t kvfs_session_ino(struct kvfs_session *s);
+/* The epoch of the version that the session is based on: opened, refreshed or published last.  0 of a new key. */
+uint32_t kvfs_session_epoch(struct kvfs_session *s);
+/* True while the session replaces the whole value. */
+bool kvfs_session_replaces(struct kvfs_session *s);
 /* True from creation until the first publication of a new key. */
 bool kvfs_session_is_new(struct kvfs_session *s);
 /* True when there is something to publish: written, truncated, times set, or a new key. */

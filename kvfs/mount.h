@@ -4,7 +4,8 @@
  *          -> node (which version or session is meant), writer (when a session is published) -> kvfs_ll.h
  *
  * Operations hold no state of their own and no lock across a call; the store has no logic of the kernel's, the mount none of the
- * store's.  Nothing the kernel is told may be cached by it, apart from pages of a version: every door is coherent at once. */
+ * store's.  The kernel caches names, attributes and pages until it is told otherwise: of changes made here by whoever makes them
+ * (node, mount_notify), of those made through other doors by mount_feed, before the call that made them returns. */
 #ifndef KVFS_MOUNT_H
 #define KVFS_MOUNT_H
 
@@ -13,8 +14,10 @@
 
 #include "node.h"
 
-#define KV_ENTRY_TIMEOUT_S 0.0
-#define KV_ATTR_TIMEOUT_S 0.0
+/* How long the kernel may believe what it is told while nobody tells it otherwise. */
+#define KV_TIMEOUT_S 86400.0
+/* The same when it cannot be told to forget everything at once (Linux before 6.16): that then takes as long. */
+#define KV_LEASE_S 1.0
 /* Bytes of a value from which the kernel's pages of it are dropped at its close. */
 #define KV_DROP_PAGES_SIZE (256ull << 20)
 
@@ -31,6 +34,8 @@ struct kv_mount {
 	struct kv_nodes *nodes;
 	struct fuse_session *se;
 	struct kv_notifier *notifier;
+	struct kv_feed *feed; /* NULL: nothing is cached, or nothing can change */
+	bool lease;
 	const struct kv_mount_options *options;
 };
 
@@ -62,16 +67,31 @@ static inline struct kvfs_cred kv_cred_of(fuse_req_t req)
 void kv_reply(fuse_req_t req, int error);
 /* Answers with an entry, or with the error if it is one. */
 void kv_reply_face(fuse_req_t req, int error, const struct kv_face *face);
-void kv_fill_entry(const struct kv_face *face, struct fuse_entry_param *ret);
+void kv_fill_entry(const struct kv_mount *m, const struct kv_face *face, struct fuse_entry_param *ret);
 void kv_fill_stat(const struct kvfs_stat *st, struct stat *ret);
+/* Seconds that the kernel may cache what `may` says it may. */
+double kv_timeout(const struct kv_mount *m, bool may);
 
-/* mount_notify.c: a thread that sends notices to the kernel, which no worker may. */
+/* mount_notify.c */
 struct kv_notifier;
-int kv_notifier_start(struct fuse_session *se, struct kv_notifier **ret);
-/* Has the kernel drop its pages of a node; takes NULL. */
-void kv_notifier_drop_pages(struct kv_notifier *n, fuse_ino_t id);
+int kv_notifier_start(struct kv_mount *m, struct kv_notifier **ret);
+/* Has the kernel drop its pages of a node: soon; and give it back; and then answer the request.  The first takes NULL. */
+void kv_notifier_drop_large(struct kv_notifier *n, fuse_ino_t id);
+void kv_notifier_drop_spoiled(void *mount, struct kv_node *node);
+void kv_notifier_drop_then_reply(struct kv_notifier *n, fuse_ino_t id, fuse_req_t req, int error);
+/* Tells the kernel that the attributes it has of a node are no longer true. */
+void kv_forget_attr(void *mount, uint64_t id);
 /* Ends the thread; takes NULL.  False: it hangs in a notice, and still uses the session. */
 bool kv_notifier_stop(struct kv_notifier *n);
+
+/* mount_feed.c: what other doors change. */
+struct kv_feed;
+int kv_feed_start(struct kv_mount *m, struct kv_feed **ret);
+/* Answers after the readers of `ino` see what has been appended so far. */
+void kv_feed_then_reply_write(struct kv_feed *f, fuse_req_t req, size_t count);
+/* The name whose removal this thread asks the store for next: the kernel knows of that itself. */
+void kv_feed_expect(uint64_t parent, const char *name);
+bool kv_feed_stop(struct kv_feed *f);
 /* mount_lookup.c */
 void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
 void op_forget(fuse_req_t req, fuse_ino_t id, uint64_t nlookup);

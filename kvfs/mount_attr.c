@@ -26,24 +26,25 @@ void kv_fill_stat(const struct kvfs_stat *st, struct stat *ret)
 	};
 }
 
-static void reply_attr(fuse_req_t req, fuse_ino_t id)
+static void reply_attr(fuse_req_t req, fuse_ino_t id, bool set)
 {
-	struct kvfs_stat st;
+	struct kv_mount *m = kv_mount_of(req);
+	struct kv_face face;
 	struct stat attr;
-	int r = kv_node_stat(kv_mount_of(req)->nodes, kv_tid_of(req), id, &st);
+	int r = kv_node_stat(m->nodes, kv_tid_of(req), id, set, &face);
 
 	if (r < 0) {
 		kv_reply(req, r);
 		return;
 	}
-	kv_fill_stat(&st, &attr);
-	fuse_reply_attr(req, &attr, KV_ATTR_TIMEOUT_S);
+	kv_fill_stat(&face.st, &attr);
+	fuse_reply_attr(req, &attr, kv_timeout(m, face.cache_attr));
 }
 
 void op_getattr(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
 	(void)fi;
-	reply_attr(req, id);
+	reply_attr(req, id, false);
 }
 
 static void wanted(const struct stat *attr, int valid, struct kvfs_setattr *ret)
@@ -101,8 +102,10 @@ static int set_others(fuse_req_t req, fuse_ino_t id, const struct kvfs_setattr *
 		r = kvfs_session_setattr(n->session, attr);
 	else
 		r = kvfs_ll_setattr(m->store, kv_node_ino(id), attr, &st);
-	if (r == -ESTALE && kv_node_set_gone(m->nodes, kv_tid_of(req), id, attr))
-		r = 0;
+	if (r == -ESTALE)
+		r = kv_node_set_gone(m->nodes, kv_tid_of(req), id, attr);
+	else if (r == 0)
+		kv_node_changed(m->nodes, kv_node_ino(id), n && n->session ? kvfs_session_epoch(n->session) : st.epoch);
 	kv_node_put(m->nodes, n);
 	return r;
 }
@@ -118,7 +121,7 @@ void op_setattr(fuse_req_t req, fuse_ino_t id, struct stat *attr, int valid, str
 	if (r == 0 && others.valid)
 		r = set_others(req, id, &others);
 	if (r == 0)
-		reply_attr(req, id);
+		reply_attr(req, id, true);
 	else
 		kv_reply(req, r);
 }

@@ -69,6 +69,7 @@ void op_fsyncdir(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_i
 struct answer {
 	fuse_req_t req;
 	struct dir *dir;
+	uint64_t node; /* of the directory */
 	bool plus;
 	uint64_t number; /* of the entry given last */
 	char *buf;
@@ -82,7 +83,7 @@ static bool add(struct answer *a, const char *name, const struct kv_face *face, 
 	struct fuse_entry_param entry;
 	size_t size, left = a->cap - a->used;
 
-	kv_fill_entry(face, &entry);
+	kv_fill_entry(kv_mount_of(a->req), face, &entry);
 	if (!real)
 		entry.ino = 0; /* "." and "..": not looked up by being listed */
 	if (a->plus)
@@ -118,10 +119,13 @@ static bool remember(struct dir *d, const char *name)
 static int fill(void *arg, const char *name, const struct kvfs_stat *st)
 {
 	struct answer *a = arg;
+	struct kv_nodes *nodes = kv_mount_of(a->req)->nodes;
 	struct kv_face face = {.id = st->ino, .st = *st};
 
-	if (a->plus)
-		kv_node_face(kv_mount_of(a->req)->nodes, st, &face);
+	if (a->plus) {
+		kv_node_face(nodes, st, &face);
+		face.cache_name &= !kv_node_is_pending(nodes, a->node, name);
+	}
 	if (!add(a, name, &face, true))
 		return 1;
 	if (!remember(a->dir, name)) {
@@ -206,7 +210,7 @@ static int answer(struct answer *a, struct kvfs_store *store, uint64_t dir)
 static void list(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *fi, bool plus)
 {
 	struct answer a = {
-		.req = req, .dir = dir_of(fi), .plus = plus, .number = (uint64_t)offset, .buf = malloc(size), .cap = size};
+		.req = req, .dir = dir_of(fi), .node = id, .plus = plus, .number = (uint64_t)offset, .buf = malloc(size), .cap = size};
 	int r = -ENOMEM;
 
 	if (a.buf) {

@@ -19,7 +19,7 @@ static void tell(const struct kv_handle *h, struct fuse_file_info *fi)
 	fi->fh = (uintptr_t)h;
 	fi->direct_io = h->direct;
 	/* Pages of a version never change; those of a session are written through the same inode. */
-	fi->keep_cache = 1;
+	fi->keep_cache = !h->drop_pages;
 	fi->noflush = !h->write;
 }
 
@@ -74,7 +74,7 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 		return;
 	}
 	tell(kept, fi);
-	kv_fill_entry(&face, &entry);
+	kv_fill_entry(kv_mount_of(req), &face, &entry);
 	if (fuse_reply_create(req, &entry, fi) == -ENOENT) {
 		kv_writer_abandon(nodes, kept);
 		free(kept);
@@ -83,7 +83,7 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 
 void op_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *fi)
 {
-	const struct kv_node *n = handle_of(fi)->node;
+	struct kv_node *n = handle_of(fi)->node;
 	char *buf = malloc(size);
 	ssize_t r = -ENOMEM;
 
@@ -91,7 +91,7 @@ void op_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fu
 	if (buf && n->session)
 		r = kvfs_session_read(n->session, buf, size, (uint64_t)offset);
 	else if (buf)
-		r = kvfs_value_read(n->value, buf, size, (uint64_t)offset);
+		r = kv_node_read(kv_mount_of(req)->nodes, n, buf, size, (uint64_t)offset);
 	if (r < 0)
 		kv_reply(req, (int)r);
 	else
@@ -101,11 +101,15 @@ void op_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fu
 
 void op_write(fuse_req_t req, fuse_ino_t id, const char *buf, size_t size, off_t offset, struct fuse_file_info *fi)
 {
-	ssize_t r = kv_writer_write(kv_mount_of(req)->nodes, handle_of(fi), fuse_req_ctx(req)->uid, buf, size, (uint64_t)offset);
+	struct kv_mount *m = kv_mount_of(req);
+	struct kv_handle *h = handle_of(fi);
+	ssize_t r = kv_writer_write(m->nodes, h, fuse_req_ctx(req)->uid, buf, size, (uint64_t)offset);
 
 	(void)id;
 	if (r < 0)
 		kv_reply(req, (int)r);
+	else if (h->append && m->feed && kv_node_is_read(m->nodes, h->node->ino))
+		kv_feed_then_reply_write(m->feed, req, (size_t)r);
 	else
 		fuse_reply_write(req, (size_t)r);
 }
@@ -122,8 +126,13 @@ void op_fsync(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_info
 	struct kv_handle *h = handle_of(fi);
 	int r = h->write ? kv_writer_publish(m->nodes, h->node) : 0;
 
-	(void)id, (void)datasync;
-	kv_reply(req, r < 0 ? r : kvfs_sync(m->store));
+	(void)datasync;
+	if (r == 0)
+		r = kvfs_sync(m->store);
+	if (h->write && kv_writer_took_others(m->nodes, h->node))
+		kv_notifier_drop_then_reply(m->notifier, id, req, r);
+	else
+		kv_reply(req, r);
 }
 
 void op_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
@@ -136,7 +145,7 @@ void op_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 	int r = kv_writer_release(m->nodes, h);
 
 	if (large && !h->direct)
-		kv_notifier_drop_pages(m->notifier, id);
+		kv_notifier_drop_large(m->notifier, id);
 	if (r < 0)
 		kv_mount_log(
 			m, "inode %llu: what was written to it could not be published: %s", (unsigned long long)ino, strerror(-r));
@@ -146,13 +155,13 @@ void op_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 
 void op_lseek(fuse_req_t req, fuse_ino_t id, off_t offset, int whence, struct fuse_file_info *fi)
 {
-	const struct kv_node *n = handle_of(fi)->node;
+	struct kv_node *n = handle_of(fi)->node;
 	int64_t r = -EINVAL;
 
 	(void)id;
 	if (offset >= 0 && (whence == SEEK_DATA || whence == SEEK_HOLE))
 		r = n->session ? kvfs_session_seek(n->session, (uint64_t)offset, whence == SEEK_HOLE)
-			       : kvfs_value_seek(n->value, (uint64_t)offset, whence == SEEK_HOLE);
+			       : kv_node_seek(kv_mount_of(req)->nodes, n, (uint64_t)offset, whence == SEEK_HOLE);
 	if (r < 0)
 		kv_reply(req, (int)r);
 	else

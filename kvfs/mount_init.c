@@ -61,13 +61,18 @@ void kv_reply(fuse_req_t req, int error)
 	fuse_reply_err(req, -error);
 }
 
-void kv_fill_entry(const struct kv_face *face, struct fuse_entry_param *ret)
+double kv_timeout(const struct kv_mount *m, bool may)
+{
+	return !may || !m->nodes->caching ? 0 : m->lease ? KV_LEASE_S : KV_TIMEOUT_S;
+}
+
+void kv_fill_entry(const struct kv_mount *m, const struct kv_face *face, struct fuse_entry_param *ret)
 {
 	*ret = (struct fuse_entry_param){
 		.ino = face->id,
 		.generation = face->generation,
-		.attr_timeout = KV_ATTR_TIMEOUT_S,
-		.entry_timeout = KV_ENTRY_TIMEOUT_S,
+		.attr_timeout = kv_timeout(m, face->cache_attr),
+		.entry_timeout = kv_timeout(m, face->cache_name),
 	};
 	kv_fill_stat(&face->st, &ret->attr);
 }
@@ -80,7 +85,7 @@ void kv_reply_face(fuse_req_t req, int error, const struct kv_face *face)
 		kv_reply(req, error);
 		return;
 	}
-	kv_fill_entry(face, &entry);
+	kv_fill_entry(kv_mount_of(req), face, &entry);
 	fuse_reply_entry(req, &entry);
 }
 
@@ -113,9 +118,8 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	/* The kernel takes set-id bits away at chown and truncate; writer.c does at writes. */
 	conn->want &= ~(unsigned)FUSE_CAP_HANDLE_KILLPRIV;
 	conn->want |= conn->capable & FUSE_CAP_ATOMIC_O_TRUNC;
-	/* Nothing a listing says of its entries may be kept, so there is no use in saying it. */
-	if (KV_ENTRY_TIMEOUT_S <= 0)
-		conn->want &= ~(unsigned)(FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO);
+	/* `ls -l` asks for all of a listing's attributes at once; `find -name` for none after its first page. */
+	conn->want |= conn->capable & (FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO);
 	if (m->options->ready_fd >= 0)
 		detach(m);
 }
@@ -337,6 +341,11 @@ int kv_mount_run(struct kvfs_store *store, const struct kv_mount_options *option
 	bool idle = true;
 	int r = kv_nodes_new(store, &m.nodes);
 
+	if (r == 0) {
+		m.nodes->forget_attr = kv_forget_attr;
+		m.nodes->drop_pages = kv_notifier_drop_spoiled;
+		m.nodes->arg = &m;
+	}
 	why[0] = '\0';
 	if (r == 0 && make_args(options, &args) != 0)
 		r = -ENOMEM;
@@ -357,12 +366,17 @@ int kv_mount_run(struct kvfs_store *store, const struct kv_mount_options *option
 			openlog("kvfs", LOG_PID, LOG_DAEMON);
 			fuse_set_log_func(log_fuse);
 		}
-		named = kv_notifier_start(m.se, &m.notifier);
+		named = kv_notifier_start(&m, &m.notifier);
 		if (named < 0)
-			kv_mount_log(&m, "pages of large values stay with the kernel: %s", strerror(-named));
+			kv_mount_log(&m, "the kernel may not cache anything: %s", strerror(-named));
+		else
+			named = kv_feed_start(&m, &m.feed);
+		if (named < 0)
+			kv_mount_log(&m, "nothing is cached: %s", strerror(-named));
 		serve(&m);
 		fuse_session_unmount(m.se);
-		idle = kv_notifier_stop(m.notifier);
+		idle = kv_feed_stop(m.feed);
+		idle = kv_notifier_stop(m.notifier) && idle;
 	}
 	if (m.se && idle) {
 		fuse_remove_signal_handlers(m.se);

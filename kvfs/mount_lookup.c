@@ -30,22 +30,31 @@ static void reply_made(fuse_req_t req, int error, const struct kvfs_stat *st)
 
 void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
+	struct kv_mount *m = kv_mount_of(req);
+	struct fuse_entry_param none = {0};
 	struct kv_face face;
-	int r = kv_node_lookup(kv_mount_of(req)->nodes, kv_tid_of(req), parent, name, &face);
+	bool cache;
+	int r = kv_node_lookup(m->nodes, kv_tid_of(req), parent, name, &face, &cache);
 
+	if (r == -ENOENT && kv_timeout(m, cache) > 0) {
+		none.entry_timeout = kv_timeout(m, cache);
+		fuse_reply_entry(req, &none);
+		return;
+	}
 	kv_reply_face(req, r, &face);
 }
 
-/* Idle nodes carry no state: there is nothing to forget. */
 void op_forget(fuse_req_t req, fuse_ino_t id, uint64_t nlookup)
 {
-	(void)id, (void)nlookup;
+	(void)nlookup;
+	kv_node_forget(kv_mount_of(req)->nodes, id);
 	fuse_reply_none(req);
 }
 
 void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
 {
-	(void)count, (void)forgets;
+	for (size_t i = 0; i < count; i++)
+		kv_node_forget(kv_mount_of(req)->nodes, forgets[i].ino);
 	fuse_reply_none(req);
 }
 
@@ -95,6 +104,8 @@ void op_link(fuse_req_t req, fuse_ino_t id, fuse_ino_t parent, const char *name)
 	kv_node_put(m->nodes, n);
 	if (r == 0)
 		r = kvfs_ll_link(m->store, ino, parent, name, &st);
+	if (r == 0)
+		kv_node_changed(m->nodes, ino, st.epoch);
 	reply_made(req, r, &st);
 }
 
@@ -111,12 +122,19 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 	r = kvfs_ll_unlink(m->store, parent, name, &st);
 	if (r == 0 && st.nlink == 0)
 		kv_writer_gone(m->nodes, st.ino);
+	else if (r == 0)
+		kv_node_changed(m->nodes, st.ino, st.epoch);
 	kv_reply(req, named(r));
 }
 
 void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	kv_reply(req, named(kvfs_ll_rmdir(kv_mount_of(req)->store, parent, name)));
+	int r;
+
+	kv_feed_expect(parent, name);
+	r = kvfs_ll_rmdir(kv_mount_of(req)->store, parent, name);
+	kv_feed_expect(0, NULL);
+	kv_reply(req, named(r));
 }
 
 /* Whether the rename is of an unpublished name, and then *ret_error what came of it. */
@@ -163,12 +181,16 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t p
 		kv_reply(req, named(r));
 		return;
 	}
+	kv_feed_expect(parent2, name2);
 	if (r == 0)
 		r = kvfs_ll_rename(m->store, parent, name, parent2, name2, how, &replaced);
+	kv_feed_expect(0, NULL);
 	if (r == 0 && !(flags & RENAME_EXCHANGE)) {
 		(void)kv_writer_unlink(m->nodes, tid, parent2, name2);
 		if (replaced.ino && replaced.nlink == 0)
 			kv_writer_gone(m->nodes, replaced.ino);
+		else if (replaced.ino)
+			kv_node_changed(m->nodes, replaced.ino, replaced.epoch);
 	}
 	kv_reply(req, named(r));
 }

@@ -1,53 +1,106 @@
-/* Giving back the page cache of large values.
+/* Notices to the kernel: what it has cached is no longer true.
  *
- * The kernel keeps the pages of a version after the last close, to drop them when the name goes: an unlink would then wait for as many pages
- * as the value has.  So when a large one is closed its pages are dropped here, by a thread of its own: a notice may wait for
- * requests that only the workers can answer, so no worker sends one.  What is read again comes from the store's own cached pages. */
+ * Attributes: any thread sends these, they take no lock that a system call could hold while it waits for us.
+ * Pages: invalidating them waits for reads of the same pages, and so for workers; only the thread here does it.  What has to wait
+ * for that (an answer, or the reuse of a node id) is handed over with it.
+ *
+ * Three things need their pages dropped.  A spoiled node, whose number would otherwise lead to pages of no version.  A cached session
+ * that took in others' changes, before its fsync or lock is answered.  And a large value at its close: the kernel would keep the pages,
+ * to drop them when the name goes, and an unlink would wait for as many as the value has. */
 #include "mount.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <time.h>
 
-enum { QUEUE_MAX = 64 }; /* more at once are left to the kernel */
+enum { LARGE_MAX = 64 }; /* large values waiting; more at once are left to the kernel */
+
+struct job {
+	struct job *next;
+	fuse_ino_t id;
+	struct kv_node *spoiled; /* to be given back */
+	fuse_req_t req; /* to be answered with `error` */
+	int error;
+	bool large;
+};
 
 struct kv_notifier {
 	pthread_t thread;
-	struct fuse_session *se;
+	struct kv_mount *mount;
 	pthread_mutex_t mutex;
 	pthread_cond_t work;
 	/* protected by mutex */
-	fuse_ino_t queue[QUEUE_MAX];
-	unsigned count;
+	struct job *first, **last;
+	unsigned large;
 	bool stop;
 };
+
+static void finish(struct kv_mount *m, struct job *j)
+{
+	if (j->spoiled)
+		kv_node_unspoil(m->nodes, j->spoiled);
+	if (j->req)
+		kv_reply(j->req, j->error);
+	free(j);
+}
 
 static void *run(void *arg)
 {
 	struct kv_notifier *n = arg;
+	struct job *j;
 
 	pthread_mutex_lock(&n->mutex);
-	while (!n->stop) {
-		if (!n->count) {
+	for (;;) {
+		j = n->first;
+		if (!j && n->stop)
+			break;
+		if (!j) {
 			pthread_cond_wait(&n->work, &n->mutex);
 			continue;
 		}
-		fuse_ino_t id = n->queue[--n->count];
+		n->first = j->next;
+		if (!n->first)
+			n->last = &n->first;
+		n->large -= j->large;
 		pthread_mutex_unlock(&n->mutex);
-		(void)fuse_lowlevel_notify_inval_inode(n->se, id, 0, 0);
+		(void)fuse_lowlevel_notify_inval_inode(n->mount->se, j->id, 0, 0);
+		finish(n->mount, j);
 		pthread_mutex_lock(&n->mutex);
 	}
 	pthread_mutex_unlock(&n->mutex);
 	return NULL;
 }
 
-int kv_notifier_start(struct fuse_session *se, struct kv_notifier **ret)
+/* False: not taken. */
+static bool push(struct kv_notifier *n, const struct job *job)
+{
+	struct job *j = n ? malloc(sizeof(*j)) : NULL;
+
+	if (!j)
+		return false;
+	*j = *job;
+	pthread_mutex_lock(&n->mutex);
+	if (j->large && n->large >= LARGE_MAX) {
+		pthread_mutex_unlock(&n->mutex);
+		free(j);
+		return false;
+	}
+	n->large += j->large;
+	*n->last = j;
+	n->last = &j->next;
+	pthread_cond_signal(&n->work);
+	pthread_mutex_unlock(&n->mutex);
+	return true;
+}
+
+int kv_notifier_start(struct kv_mount *m, struct kv_notifier **ret)
 {
 	struct kv_notifier *n = calloc(1, sizeof(*n));
 
 	if (!n)
 		return -ENOMEM;
-	n->se = se;
+	n->mount = m;
+	n->last = &n->first;
 	pthread_mutex_init(&n->mutex, NULL);
 	pthread_cond_init(&n->work, NULL);
 	int r = pthread_create(&n->thread, NULL, run, n);
@@ -59,15 +112,30 @@ int kv_notifier_start(struct fuse_session *se, struct kv_notifier **ret)
 	return 0;
 }
 
-void kv_notifier_drop_pages(struct kv_notifier *n, fuse_ino_t id)
+void kv_notifier_drop_large(struct kv_notifier *n, fuse_ino_t id)
 {
-	if (!n)
-		return;
-	pthread_mutex_lock(&n->mutex);
-	if (n->count < QUEUE_MAX)
-		n->queue[n->count++] = id;
-	pthread_cond_signal(&n->work);
-	pthread_mutex_unlock(&n->mutex);
+	(void)push(n, &(struct job){.id = id, .large = true});
+}
+
+void kv_notifier_drop_spoiled(void *mount, struct kv_node *node)
+{
+	struct kv_mount *m = mount;
+
+	/* Not taken: the node stays in the tables, its number is used for nothing. */
+	(void)push(m->notifier, &(struct job){.id = node->id, .spoiled = node});
+}
+
+void kv_notifier_drop_then_reply(struct kv_notifier *n, fuse_ino_t id, fuse_req_t req, int error)
+{
+	if (!push(n, &(struct job){.id = id, .req = req, .error = error}))
+		kv_reply(req, error ? error : -ENOMEM);
+}
+
+void kv_forget_attr(void *mount, uint64_t id)
+{
+	const struct kv_mount *m = mount;
+
+	(void)fuse_lowlevel_notify_inval_inode(m->se, id, -1, 0);
 }
 
 bool kv_notifier_stop(struct kv_notifier *n)

@@ -19,6 +19,7 @@ enum {
 	TAG_BITS = 63 - KVFS_INO_BITS,
 	TAG_MASK = (1 << TAG_BITS) - 1,
 	OPEN_MAX_NODES = 1000000, /* open things at once, against a runaway program */
+	IDLE_MAX = 32768, /* ids that say something else than their number, and that nobody has open */
 	CANDIDATES = 8, /* unpublished sessions of one process on one key that are looked at */
 };
 #define INO_MASK ((UINT64_C(1) << KVFS_INO_BITS) - 1)
@@ -29,14 +30,20 @@ uint64_t kv_node_ino(uint64_t id)
 	return id & INO_MASK;
 }
 
-static uint64_t version_id(const struct kvfs_stat *st)
+/* The id that is the version's by its number alone, and its generation. */
+static uint64_t natural_id(uint64_t ino, uint32_t epoch)
 {
-	return S_ISREG(st->mode) ? st->ino | (uint64_t)(st->epoch & TAG_MASK) << KVFS_INO_BITS : st->ino;
+	return ino | (uint64_t)(epoch & TAG_MASK) << KVFS_INO_BITS;
 }
 
-static uint64_t version_generation(const struct kvfs_stat *st)
+static uint64_t natural_generation(uint32_t epoch)
 {
-	return S_ISREG(st->mode) ? (st->epoch >> TAG_BITS) + UINT64_C(1) : 1;
+	return (epoch >> TAG_BITS) + UINT64_C(1);
+}
+
+static bool is_natural(uint64_t id)
+{
+	return !(id & PRIVATE);
 }
 
 /* ---- tables ---- */
@@ -144,7 +151,7 @@ static struct kv_node *find_open(struct kv_nodes *nodes, uint64_t id)
 	return n;
 }
 
-static struct kv_node *node_new(struct kv_nodes *nodes, uint64_t ino)
+static struct kv_node *node_new(struct kv_nodes *nodes, uint64_t id, uint64_t generation, uint32_t mode)
 {
 	struct kv_node *n;
 
@@ -153,20 +160,49 @@ static struct kv_node *node_new(struct kv_nodes *nodes, uint64_t ino)
 	n = calloc(1, sizeof(*n));
 	if (!n)
 		return NULL;
-	n->ino = ino;
+	n->id = id;
+	n->generation = generation;
+	n->ino = kv_node_ino(id);
+	n->st.ino = n->ino;
+	n->st.mode = mode;
 	n->refs = 1;
 	pthread_mutex_init(&n->lock, NULL);
+	table_add(&nodes->by_id, &n->by_id, hash_number(id));
+	table_add(&nodes->by_ino, &n->by_ino, hash_number(n->ino));
 	return n;
 }
 
-/* The last reference is gone and the node in no table. */
+static void node_remove(struct kv_nodes *nodes, struct kv_node *n)
+{
+	table_remove(&nodes->by_id, &n->by_id);
+	table_remove(&nodes->by_ino, &n->by_ino);
+}
+
+/* It is in no table, and nobody has it. */
 static void node_free(struct kv_node *n)
 {
-	kvfs_value_close(n->value);
-	kvfs_session_close(n->session);
 	pthread_mutex_destroy(&n->lock);
 	free(n->name);
 	free(n);
+}
+
+/* The next node of the inode in the chain from `l` on. */
+static struct kv_node *of_ino(struct kv_link *l, uint64_t ino)
+{
+	for (; l; l = l->next)
+		if (NODE_OF(l, by_ino)->ino == ino)
+			return NODE_OF(l, by_ino);
+	return NULL;
+}
+
+static struct kv_node *first_of_ino(struct kv_nodes *nodes, uint64_t ino)
+{
+	return of_ino(chain(&nodes->by_ino, hash_number(ino)), ino);
+}
+
+static struct kv_node *next_of_ino(struct kv_node *n)
+{
+	return of_ino(n->by_ino.next, n->ino);
 }
 
 /* An id that no inode the kernel still uses can have. */
@@ -179,6 +215,14 @@ static void private_id(struct kv_nodes *nodes, uint64_t ino, uint64_t *ret_id, u
 	} while (find(nodes, *ret_id));
 }
 
+static struct kv_node *node_private(struct kv_nodes *nodes, uint64_t ino)
+{
+	uint64_t id, generation;
+
+	private_id(nodes, ino, &id, &generation);
+	return node_new(nodes, id, generation, S_IFREG);
+}
+
 static void unname(struct kv_nodes *nodes, struct kv_node *n)
 {
 	if (!n->name)
@@ -189,130 +233,367 @@ static void unname(struct kv_nodes *nodes, struct kv_node *n)
 	n->reserved = false;
 }
 
+/* ---- idle nodes ---- */
+
+static void idle_add(struct kv_nodes *nodes, struct kv_node *n)
+{
+	n->next = &nodes->idle;
+	n->prev = nodes->idle.prev;
+	n->prev->next = n->next->prev = n;
+	nodes->idle_count++;
+}
+
+/* Takes a reference, of an idle node too. */
+static void ref(struct kv_nodes *nodes, struct kv_node *n)
+{
+	if (n->refs++ == 0) {
+		n->prev->next = n->next;
+		n->next->prev = n->prev;
+		nodes->idle_count--;
+	}
+}
+
+/* Takes an idle node out of everything, for node_free(). */
+static void idle_end(struct kv_nodes *nodes, struct kv_node *n)
+{
+	ref(nodes, n);
+	node_remove(nodes, n);
+}
+
+/* The id shows a version that its number does not say. */
+static bool says_more(const struct kv_node *n)
+{
+	return S_ISREG(n->st.mode) && n->epoch && !n->spoiled &&
+	       (n->id != natural_id(n->ino, n->epoch) || n->generation != natural_generation(n->epoch));
+}
+
+/* What is left to close when a node has lost its last reference. */
+struct rest {
+	struct kvfs_session *session;
+	struct kvfs_value *value;
+	struct kv_node *dead, *evicted;
+	bool spoiled;
+};
+
+static struct kvfs_value *content_put(struct kv_content *c)
+{
+	struct kvfs_value *value;
+
+	if (!c || --c->refs)
+		return NULL;
+	value = c->value;
+	free(c);
+	return value;
+}
+
+static void retire(struct kv_nodes *nodes, struct kv_node *n, struct rest *ret)
+{
+	ret->value = content_put(n->content);
+	n->content = NULL;
+	ret->session = n->session;
+	n->session = NULL;
+	unname(nodes, n);
+	n->handles = n->locking = 0;
+	n->lone = n->dropped = n->direct = n->wrote = n->appends = n->privileged = false;
+	if (says_more(n)) {
+		idle_add(nodes, n);
+		if (nodes->idle_count > IDLE_MAX) {
+			ret->evicted = nodes->idle.next;
+			idle_end(nodes, ret->evicted);
+		}
+	} else if (n->spoiled && is_natural(n->id)) {
+		n->refs = 1; /* the number may be handed out again: not before the kernel has dropped its pages */
+		ret->spoiled = true;
+	} else {
+		node_remove(nodes, n);
+		ret->dead = n;
+	}
+}
+
 struct kv_node *kv_node_get(struct kv_nodes *nodes, uint64_t id)
 {
 	struct kv_node *n;
 
 	kv_nodes_lock(nodes);
 	n = find_open(nodes, id);
-	if (n)
+	if (n && n->refs)
 		n->refs++;
+	else
+		n = NULL;
 	kv_nodes_unlock(nodes);
 	return n;
 }
 
 void kv_node_put(struct kv_nodes *nodes, struct kv_node *n)
 {
-	bool last;
+	struct rest rest = {0};
 
 	if (!n)
 		return;
 	kv_nodes_lock(nodes);
-	last = --n->refs == 0;
-	if (last) {
-		table_remove(&nodes->by_id, &n->by_id);
-		if (n->session)
-			table_remove(&nodes->by_ino, &n->by_ino);
-		unname(nodes, n);
-	}
+	if (--n->refs == 0)
+		retire(nodes, n, &rest);
 	kv_nodes_unlock(nodes);
-	if (last)
-		node_free(n);
+	kvfs_value_close(rest.value);
+	kvfs_session_close(rest.session);
+	if (rest.dead)
+		node_free(rest.dead);
+	if (rest.evicted) {
+		nodes->forget_attr(nodes->arg, rest.evicted->id);
+		node_free(rest.evicted);
+	}
+	if (rest.spoiled)
+		nodes->drop_pages(nodes->arg, n);
+}
+
+void kv_node_unspoil(struct kv_nodes *nodes, struct kv_node *n)
+{
+	kv_nodes_lock(nodes);
+	n->spoiled = false;
+	n->epoch = 0;
+	kv_nodes_unlock(nodes);
+	kv_node_put(nodes, n);
+}
+
+void kv_node_forget(struct kv_nodes *nodes, uint64_t id)
+{
+	struct kv_node *n;
+
+	kv_nodes_lock(nodes);
+	n = find(nodes, id);
+	if (n && !n->refs)
+		idle_end(nodes, n);
+	else
+		n = NULL;
+	kv_nodes_unlock(nodes);
+	if (!n)
+		return;
+	nodes->forget_attr(nodes->arg, id); /* a LOOKUP that was under way may have brought it back */
+	node_free(n);
+}
+
+/* ---- faces ---- */
+
+static bool has_session(struct kv_nodes *nodes, uint64_t ino)
+{
+	for (struct kv_node *n = first_of_ino(nodes, ino); n; n = next_of_ino(n))
+		if (n->session && n->handles && !n->dropped)
+			return true;
+	return false;
+}
+
+/* The node that shows this version to everybody; NULL: its natural id does. */
+static struct kv_node *shown_by(struct kv_nodes *nodes, uint64_t ino, uint32_t epoch)
+{
+	struct kv_node *n;
+
+	for (n = first_of_ino(nodes, ino); n; n = next_of_ino(n))
+		if (n->epoch == epoch && !n->session && !n->lone && !n->spoiled && !n->opening)
+			return n;
+	n = find(nodes, natural_id(ino, epoch));
+	if (!n || n->opening)
+		return NULL;
+	/* The natural id is a session's, or an old version's that somebody still reads after a multiple of 2^19 publications. */
+	n = node_private(nodes, ino);
+	if (n) {
+		n->epoch = epoch;
+		n->refs = 0;
+		idle_add(nodes, n);
+	}
+	return n;
 }
 
 void kv_node_face(struct kv_nodes *nodes, const struct kvfs_stat *st, struct kv_face *ret)
 {
-	struct kv_node *n;
+	const struct kv_node *n;
 
-	ret->st = *st;
-	ret->id = version_id(st);
-	ret->generation = version_generation(st);
+	*ret = (struct kv_face){.id = st->ino, .generation = 1, .st = *st, .cache_name = true, .cache_attr = true};
 	if (!S_ISREG(st->mode))
 		return;
 	kv_nodes_lock(nodes);
-	n = find_open(nodes, ret->id);
-	if (n && n->st.epoch != st->epoch)
-		/* An old version is still open after exactly a multiple of 2^19 publications: its inode must not be reused.  This
-		 * id will do for stat(2), and is refused once for reading, as any that is not current. */
-		private_id(nodes, st->ino, &ret->id, &ret->generation);
+	n = shown_by(nodes, st->ino, st->epoch);
+	ret->id = n ? n->id : natural_id(st->ino, st->epoch);
+	ret->generation = n ? n->generation : natural_generation(st->epoch);
+	ret->cache_name = !has_session(nodes, st->ino);
+	ret->cache_attr = st->nlink == 1; /* a change is told of one name only */
 	kv_nodes_unlock(nodes);
+}
+
+struct ids {
+	uint64_t *list;
+	size_t count, cap;
+};
+
+static void ids_add(struct ids *ids, uint64_t id)
+{
+	if (ids->count == ids->cap) {
+		size_t cap = ids->cap ? ids->cap * 2 : 4;
+		uint64_t *more = realloc(ids->list, cap * sizeof(*more));
+
+		if (!more)
+			return;
+		ids->list = more;
+		ids->cap = cap;
+	}
+	ids->list[ids->count++] = id;
+}
+
+static void forget_attrs(struct kv_nodes *nodes, struct ids *ids)
+{
+	for (size_t i = 0; i < ids->count; i++)
+		nodes->forget_attr(nodes->arg, ids->list[i]);
+	free(ids->list);
+}
+
+void kv_node_changed(struct kv_nodes *nodes, uint64_t ino, uint32_t epoch)
+{
+	struct ids ids = {0};
+
+	if (!nodes->caching)
+		return;
+	kv_nodes_lock(nodes);
+	for (struct kv_node *n = first_of_ino(nodes, ino); n; n = next_of_ino(n))
+		if (!epoch || (n->epoch == epoch && n->id != natural_id(ino, epoch)))
+			ids_add(&ids, n->id);
+	kv_nodes_unlock(nodes);
+	if (epoch)
+		nodes->forget_attr(nodes->arg, natural_id(ino, epoch));
+	forget_attrs(nodes, &ids);
+}
+
+void kv_nodes_forget_attrs(struct kv_nodes *nodes)
+{
+	struct ids ids = {0};
+
+	kv_nodes_lock(nodes);
+	for (size_t i = 0; i < nodes->by_id.size; i++)
+		for (struct kv_link *l = nodes->by_id.slots[i]; l; l = l->next)
+			ids_add(&ids, NODE_OF(l, by_id)->id);
+	kv_nodes_unlock(nodes);
+	forget_attrs(nodes, &ids);
 }
 
 /* ---- versions ---- */
 
-int kv_node_version(struct kv_nodes *nodes, uint64_t id, uint64_t generation, const uint32_t *epoch, struct kv_node **ret)
+/* The node of an id that is to be opened: referenced, and `opening` when this call has to do that.  NULL with -ESTALE (a session, say). */
+static int begin_opening(struct kv_nodes *nodes, uint64_t id, struct kv_node **ret)
 {
-	uint64_t ino = kv_node_ino(id);
-	struct kvfs_value *value = NULL;
+	struct kv_node *n = find_open(nodes, id);
+
+	if (n && (n->session || n->spoiled))
+		return -ESTALE;
+	if (n) {
+		ref(nodes, n);
+		n->opening = !n->content;
+	} else {
+		n = node_new(nodes, id, 0, S_IFREG);
+		if (!n)
+			return -ENFILE;
+		n->opening = true;
+	}
+	*ret = n;
+	return 0;
+}
+
+static void end_opening(struct kv_nodes *nodes, struct kv_node *n)
+{
+	n->opening = false;
+	pthread_cond_broadcast(&nodes->opened);
+}
+
+/* What a node shows, if that is the version `st` tells of. */
+static bool shows(const struct kv_node *n, const struct kvfs_stat *st)
+{
+	return n->epoch ? n->epoch == st->epoch : n->id == natural_id(st->ino, st->epoch);
+}
+
+bool kv_node_shows(struct kv_nodes *nodes, uint64_t id, const struct kvfs_stat *st)
+{
+	const struct kv_node *n;
+	bool r;
+
+	if (!S_ISREG(st->mode))
+		return id == st->ino;
+	kv_nodes_lock(nodes);
+	n = find(nodes, id);
+	r = n ? !n->session && !n->spoiled && shows(n, st) : id == natural_id(st->ino, st->epoch);
+	kv_nodes_unlock(nodes);
+	return r;
+}
+
+/* Opens the current value for a node that is `opening`. */
+static int open_content(struct kv_nodes *nodes, struct kv_node *n, bool any)
+{
+	struct kv_content *c = calloc(1, sizeof(*c));
+	struct kvfs_stat st;
+	int r = c ? kvfs_value_open(nodes->store, n->ino, &c->value, &st) : -ENOMEM;
+
+	kv_nodes_lock(nodes);
+	if (r == 0 && !any && !shows(n, &st))
+		r = -ESTALE;
+	if (r == 0) {
+		c->refs = 1;
+		n->content = c;
+		n->st = st;
+		n->epoch = n->appended_to = st.epoch;
+		if (!n->generation)
+			n->generation = natural_generation(st.epoch);
+		c = NULL;
+	}
+	end_opening(nodes, n);
+	kv_nodes_unlock(nodes);
+	if (c)
+		kvfs_value_close(c->value);
+	free(c);
+	if (r < 0)
+		kv_node_put(nodes, n);
+	return r;
+}
+
+int kv_node_version(struct kv_nodes *nodes, uint64_t id, struct kv_node **ret)
+{
 	struct kvfs_stat st;
 	struct kv_node *n;
+	bool opening = false;
 	int r;
 
 	kv_nodes_lock(nodes);
-	n = find_open(nodes, id);
-	if (n) {
-		n->refs++;
-		kv_nodes_unlock(nodes);
-		r = n->value ? kvfs_ll_getattr(nodes->store, ino, &st) : -ESTALE;
-		if (r == 0 && st.epoch != n->st.epoch)
+	r = begin_opening(nodes, id, &n);
+	if (r == 0)
+		opening = n->opening;
+	kv_nodes_unlock(nodes);
+	if (r < 0)
+		return r;
+	if (opening) {
+		r = open_content(nodes, n, false);
+	} else {
+		r = kvfs_ll_getattr(nodes->store, n->ino, &st);
+		if (r == 0 && st.epoch != n->epoch)
 			r = -ESTALE;
 		if (r < 0)
 			kv_node_put(nodes, n);
-		else
-			*ret = n;
-		return r;
 	}
-	n = node_new(nodes, ino);
-	if (!n) {
-		kv_nodes_unlock(nodes);
-		return -ENFILE;
-	}
-	n->id = id;
-	n->generation = generation;
-	n->opening = true;
-	table_add(&nodes->by_id, &n->by_id, hash_number(id));
-	kv_nodes_unlock(nodes);
-
-	r = kvfs_value_open(nodes->store, ino, &value, &st);
-	if (r == 0 && (epoch ? st.epoch != *epoch : version_id(&st) != id))
-		r = -ESTALE;
-	kv_nodes_lock(nodes);
-	n->opening = false;
-	n->value = value;
-	if (r == 0) {
-		n->st = st;
-		if (!(id & PRIVATE))
-			n->generation = version_generation(&st);
-	} else {
-		table_remove(&nodes->by_id, &n->by_id);
-	}
-	pthread_cond_broadcast(&nodes->opened);
-	kv_nodes_unlock(nodes);
-	if (r < 0)
-		node_free(n);
-	else
+	if (r == 0)
 		*ret = n;
 	return r;
 }
 
 int kv_node_newest(struct kv_nodes *nodes, uint64_t ino, struct kv_node **ret)
 {
-	uint64_t id, generation;
-	struct kvfs_stat st;
+	struct kv_node *n;
 	int r;
 
-	for (int i = 0; i < KV_NODE_TRIES; i++) {
-		r = kvfs_ll_getattr(nodes->store, ino, &st);
-		if (r < 0)
-			return r;
-		kv_nodes_lock(nodes);
-		private_id(nodes, ino, &id, &generation);
-		kv_nodes_unlock(nodes);
-		r = kv_node_version(nodes, id, generation, &st.epoch, ret);
-		if (r != -ESTALE)
-			return r;
-	}
-	return -EBUSY;
+	kv_nodes_lock(nodes);
+	n = node_private(nodes, ino);
+	if (n)
+		n->opening = n->lone = true;
+	kv_nodes_unlock(nodes);
+	if (!n)
+		return -ENFILE;
+	r = open_content(nodes, n, true);
+	if (r == 0)
+		*ret = n;
+	return r;
 }
 
 /* What an open version is answered with: attributes as they are now, or were (`now` NULL: the inode is gone), and the size that was
@@ -322,7 +603,7 @@ static void version_stat(const struct kv_node *n, const struct kvfs_stat *now, s
 	*ret = now ? *now : n->st;
 	if (!now)
 		ret->nlink = 0;
-	if (!n->value || (now && now->epoch == n->st.epoch))
+	if (!n->content || (now && now->epoch == n->epoch))
 		return;
 	ret->size = n->st.size;
 	ret->allocated = n->st.allocated;
@@ -331,74 +612,14 @@ static void version_stat(const struct kv_node *n, const struct kvfs_stat *now, s
 	ret->epoch = n->st.epoch;
 }
 
-void kv_node_version_face(struct kv_nodes *nodes, const struct kv_node *n, const struct kvfs_stat *now, struct kv_face *ret)
+void kv_node_version_face(struct kv_nodes *nodes, struct kv_node *n, const struct kvfs_stat *now, struct kv_face *ret)
 {
+	*ret = (struct kv_face){.id = n->id, .generation = n->generation};
 	kv_nodes_lock(nodes);
 	version_stat(n, now, &ret->st);
+	/* Of an old version nothing is cached: a name the kernel remembers may still lead to it. */
+	ret->cache_attr = now && now->epoch == n->epoch && now->nlink == 1;
 	kv_nodes_unlock(nodes);
-	ret->id = n->id;
-	ret->generation = n->generation;
-}
-
-void kv_node_tell(struct kv_nodes *nodes, pid_t tid, const struct kv_face *face)
-{
-	struct kv_told *t = &nodes->told[tid & (KV_TOLD_MAX - 1)];
-
-	kv_nodes_lock(nodes);
-	t->tid = tid;
-	t->id = face->id;
-	t->st = face->st;
-	kv_nodes_unlock(nodes);
-}
-
-/* With the lock held. */
-static struct kv_told *find_told(struct kv_nodes *nodes, pid_t tid, uint64_t id)
-{
-	struct kv_told *t = &nodes->told[tid & (KV_TOLD_MAX - 1)];
-
-	return tid && t->tid == tid && t->id == id ? t : NULL;
-}
-
-static int stat_gone(struct kv_nodes *nodes, pid_t tid, uint64_t id, struct kvfs_stat *ret)
-{
-	const struct kv_told *t;
-
-	kv_nodes_lock(nodes);
-	t = find_told(nodes, tid, id);
-	if (t)
-		*ret = t->st;
-	kv_nodes_unlock(nodes);
-	return t ? 0 : -ESTALE;
-}
-
-int kv_node_stat(struct kv_nodes *nodes, pid_t tid, uint64_t id, struct kvfs_stat *ret)
-{
-	struct kvfs_stat now;
-	struct kv_node *n;
-	int r;
-
-	/* The store is asked first: a version that is opened after this look at the tables was current then, so its
-	 * size is the one that `now` has. */
-	r = kvfs_ll_getattr(nodes->store, kv_node_ino(id), &now);
-	if (r < 0 && r != -ESTALE)
-		return r;
-	n = kv_node_get(nodes, id);
-	if (n && n->session) {
-		r = kvfs_session_stat(n->session, ret);
-	} else if (n) {
-		struct kv_face face;
-
-		kv_node_version_face(nodes, n, r == 0 ? &now : NULL, &face);
-		*ret = face.st;
-		r = 0;
-	} else if (r == 0) {
-		/* Current, or an older one that nobody has open and nobody can open: then the inode as it is now serves stat(2). */
-		*ret = now;
-	} else {
-		r = stat_gone(nodes, tid, id, ret);
-	}
-	kv_node_put(nodes, n);
-	return r;
 }
 
 int kv_node_hold(struct kv_nodes *nodes, uint64_t id, struct kv_node **ret)
@@ -411,44 +632,161 @@ int kv_node_hold(struct kv_nodes *nodes, uint64_t id, struct kv_node **ret)
 		return r;
 	kv_nodes_lock(nodes);
 	n = find(nodes, id);
-	if (n) {
-		n->refs++;
-	} else if ((n = node_new(nodes, st.ino))) {
-		n->id = id;
-		n->generation = 1;
+	if (n)
+		ref(nodes, n);
+	else if ((n = node_new(nodes, id, 1, st.mode)))
 		n->st = st;
-		table_add(&nodes->by_id, &n->by_id, hash_number(id));
-	}
 	kv_nodes_unlock(nodes);
 	*ret = n;
 	return n ? 0 : -ENFILE;
 }
 
-bool kv_node_set_gone(struct kv_nodes *nodes, pid_t tid, uint64_t id, const struct kvfs_setattr *attr)
+/* The value that a version has now, for one call. */
+static struct kv_content *content_get(struct kv_nodes *nodes, const struct kv_node *n)
 {
-	struct kvfs_stat *st = NULL;
-	struct kv_told *t;
+	struct kv_content *c;
+
+	kv_nodes_lock(nodes);
+	c = n->content;
+	if (c)
+		c->refs++;
+	kv_nodes_unlock(nodes);
+	return c;
+}
+
+static void content_done(struct kv_nodes *nodes, struct kv_content *c)
+{
+	struct kvfs_value *value;
+
+	kv_nodes_lock(nodes);
+	value = content_put(c);
+	kv_nodes_unlock(nodes);
+	kvfs_value_close(value);
+}
+
+ssize_t kv_node_read(struct kv_nodes *nodes, struct kv_node *n, void *buf, size_t len, uint64_t offset)
+{
+	struct kv_content *c = content_get(nodes, n);
+	ssize_t r;
+
+	if (!c)
+		return -EISDIR;
+	r = kvfs_value_read(c->value, buf, len, offset);
+	content_done(nodes, c);
+	return r;
+}
+
+int64_t kv_node_seek(struct kv_nodes *nodes, struct kv_node *n, uint64_t offset, bool hole)
+{
+	struct kv_content *c = content_get(nodes, n);
+	int64_t r;
+
+	if (!c)
+		return -EISDIR;
+	r = kvfs_value_seek(c->value, offset, hole);
+	content_done(nodes, c);
+	return r;
+}
+
+/* ---- growth ---- */
+
+bool kv_node_is_read(struct kv_nodes *nodes, uint64_t ino)
+{
+	bool found = false;
+
+	kv_nodes_lock(nodes);
+	for (struct kv_node *n = first_of_ino(nodes, ino); n && !found; n = next_of_ino(n))
+		found = n->content && n->appended_to;
+	kv_nodes_unlock(nodes);
+	return found;
+}
+
+bool kv_node_appended(struct kv_nodes *nodes, uint64_t ino, uint32_t epoch)
+{
+	bool found = false;
+
+	kv_nodes_lock(nodes);
+	for (struct kv_node *n = first_of_ino(nodes, ino); n; n = next_of_ino(n)) {
+		if (!n->content || !n->appended_to)
+			continue;
+		if ((uint16_t)(n->appended_to + 1) == (uint16_t)epoch)
+			n->appended_to++;
+		else if ((int16_t)((uint16_t)epoch - (uint16_t)n->appended_to) > 0)
+			n->appended_to = 0; /* something lies between */
+		found |= n->appended_to != n->epoch;
+	}
+	kv_nodes_unlock(nodes);
+	return found;
+}
+
+void kv_node_replaced(struct kv_nodes *nodes, uint64_t ino)
+{
+	kv_nodes_lock(nodes);
+	for (size_t i = 0; !ino && i < nodes->by_id.size; i++)
+		for (struct kv_link *l = nodes->by_id.slots[i]; l; l = l->next)
+			NODE_OF(l, by_id)->appended_to = 0;
+	for (struct kv_node *n = ino ? first_of_ino(nodes, ino) : NULL; n; n = next_of_ino(n))
+		n->appended_to = 0;
+	kv_nodes_unlock(nodes);
+}
+
+/* A reader's node that has something to grow by, referenced. */
+static struct kv_node *growing(struct kv_nodes *nodes, uint64_t ino)
+{
 	struct kv_node *n;
 
 	kv_nodes_lock(nodes);
-	n = find_open(nodes, id);
-	t = find_told(nodes, tid, id);
-	if (n && !n->session)
-		st = &n->st;
-	else if (t)
-		st = &t->st;
-	if (st && attr->valid & KVFS_SET_MODE)
-		st->mode = (st->mode & S_IFMT) | (attr->mode & 07777);
-	if (st && attr->valid & KVFS_SET_UID)
-		st->uid = attr->uid;
-	if (st && attr->valid & KVFS_SET_GID)
-		st->gid = attr->gid;
-	if (st && attr->valid & KVFS_SET_ATIME)
-		st->atime = attr->atime;
-	if (st && attr->valid & KVFS_SET_MTIME)
-		st->mtime = attr->mtime;
+	for (n = first_of_ino(nodes, ino); n; n = next_of_ino(n))
+		if (n->content && n->appended_to && n->appended_to != n->epoch)
+			break;
+	if (n)
+		n->refs++;
 	kv_nodes_unlock(nodes);
-	return st != NULL;
+	return n;
+}
+
+/* Three steps, in an order in which no reader sees zeros at the end: the bytes, then no page that ends before them, then the size. */
+static void grow(struct kv_nodes *nodes, struct kv_node *n, void (*drop)(void *arg, uint64_t id, uint64_t from), void *arg)
+{
+	struct kv_content *c = calloc(1, sizeof(*c)), *old = NULL;
+	struct kvfs_stat st;
+	uint64_t from;
+	bool good = c && kvfs_value_open(nodes->store, n->ino, &c->value, &st) == 0;
+
+	kv_nodes_lock(nodes);
+	good = good && st.epoch == n->appended_to;
+	from = n->st.size;
+	if (good) {
+		c->refs = 1;
+		old = n->content;
+		n->content = c;
+		c = NULL;
+	} else {
+		n->appended_to = 0; /* replaced since: it stays what it is */
+	}
+	kv_nodes_unlock(nodes);
+	if (c)
+		kvfs_value_close(c->value);
+	free(c);
+	if (!good)
+		return;
+	content_done(nodes, old);
+	drop(arg, n->id, from);
+	kv_nodes_lock(nodes);
+	n->st = st;
+	n->epoch = st.epoch;
+	kv_nodes_unlock(nodes);
+	nodes->forget_attr(nodes->arg, n->id);
+}
+
+void kv_node_grow(struct kv_nodes *nodes, uint64_t ino, void (*drop)(void *arg, uint64_t id, uint64_t from), void *arg)
+{
+	struct kv_node *n;
+
+	while ((n = growing(nodes, ino))) {
+		grow(nodes, n, drop, arg);
+		kv_node_put(nodes, n);
+	}
 }
 
 /* ---- sessions ---- */
@@ -458,28 +796,43 @@ bool kv_node_own(const struct kv_node *n, pid_t tid)
 	return kv_process_has(n->opener, tid);
 }
 
+static bool has_set_id(uint32_t mode)
+{
+	return (mode & S_ISUID) || (mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP);
+}
+
+/* Fills the node of a session. */
+static void begin_session(struct kv_nodes *nodes, struct kv_node *n, struct kvfs_session *s, uint32_t mode, pid_t opener)
+{
+	n->session = s;
+	n->kernel_id = n->id;
+	n->kernel_generation = n->generation;
+	n->serial = ++nodes->serial;
+	n->opener = opener;
+	n->dropped = n->wrote = n->direct = n->appends = false;
+	n->privileged = has_set_id(mode);
+	n->handles = 0;
+}
+
 int kv_node_session(
 	struct kv_nodes *nodes, pid_t tid, struct kvfs_session *s, uint64_t parent, const char *name, struct kv_node **ret)
 {
 	uint64_t ino = kvfs_session_ino(s);
+	uint32_t epoch = kvfs_session_epoch(s);
 	char *copy = name ? strdup(name) : NULL;
 	pid_t opener = kv_process_of(tid);
+	struct kvfs_stat st = {0};
 	struct kv_node *n = NULL;
+	int r = kvfs_session_stat(s, &st);
 
 	kv_nodes_lock(nodes);
-	if (!name || copy)
-		n = node_new(nodes, ino);
+	if (r == 0 && (!name || copy))
+		n = node_private(nodes, ino);
 	if (n) {
-		private_id(nodes, ino, &n->id, &n->generation);
-		n->kernel_id = n->id;
-		n->kernel_generation = n->generation;
-		n->session = s;
-		n->serial = nodes->serial;
-		n->opener = opener;
+		begin_session(nodes, n, s, st.mode, opener);
+		n->epoch = epoch;
 		n->parent = parent;
 		n->name = copy;
-		table_add(&nodes->by_id, &n->by_id, hash_number(n->id));
-		table_add(&nodes->by_ino, &n->by_ino, hash_number(ino));
 		if (copy)
 			table_add(&nodes->by_name, &n->by_name, hash_name(parent, copy));
 	}
@@ -487,10 +840,92 @@ int kv_node_session(
 	if (!n) {
 		kvfs_session_close(s);
 		free(copy);
-		return -ENFILE;
+		return r < 0 ? r : -ENFILE;
 	}
 	*ret = n;
 	return 0;
+}
+
+/* Reserves an idle node, referenced and `opening`. */
+static int begin_take_over(struct kv_nodes *nodes, uint64_t id, struct kv_node **ret)
+{
+	const struct kv_node *have;
+	int r;
+
+	kv_nodes_lock(nodes);
+	have = find(nodes, id);
+	r = have && have->refs ? -ESTALE : begin_opening(nodes, id, ret);
+	kv_nodes_unlock(nodes);
+	return r;
+}
+
+/* Makes a node that is `opening`, and this call's, into a session.  With `any` it need not show the current version: nobody else knows it, and
+ * the kernel has no pages of it. */
+static int become_session(struct kv_nodes *nodes, pid_t tid, struct kv_node *n, bool any)
+{
+	struct kvfs_session *s = NULL;
+	struct kvfs_value *old = NULL;
+	struct kvfs_stat st;
+	pid_t opener = kv_process_of(tid);
+	int r = kvfs_session_open(nodes->store, n->ino, false, &s);
+
+	if (r == 0)
+		r = kvfs_session_stat(s, &st);
+	kv_nodes_lock(nodes);
+	if (r == 0 && !any && (!shows(n, &st) || kvfs_session_epoch(s) != st.epoch || st.nlink > 1))
+		r = -ESTALE;
+	if (r == 0) {
+		n->epoch = kvfs_session_epoch(s);
+		if (!n->generation)
+			n->generation = natural_generation(n->epoch);
+		n->lone = false;
+		old = content_put(n->content);
+		n->content = NULL;
+		begin_session(nodes, n, s, st.mode, opener);
+	}
+	end_opening(nodes, n);
+	kv_nodes_unlock(nodes);
+	kvfs_value_close(old);
+	if (r < 0) {
+		kvfs_session_close(s);
+		kv_node_put(nodes, n);
+		return r;
+	}
+	/* Others have found its size under this id, and are about to see the session's. */
+	nodes->forget_attr(nodes->arg, n->id);
+	return 0;
+}
+
+int kv_node_take_over(struct kv_nodes *nodes, pid_t tid, uint64_t id, struct kv_node **ret)
+{
+	int r = begin_take_over(nodes, id, ret);
+
+	return r < 0 ? r : become_session(nodes, tid, *ret, false);
+}
+
+int kv_node_convert(struct kv_nodes *nodes, pid_t tid, struct kv_node *n)
+{
+	kv_nodes_lock(nodes);
+	n->opening = true;
+	kv_nodes_unlock(nodes);
+	return become_session(nodes, tid, n, true);
+}
+
+void kv_node_published(struct kv_nodes *nodes, struct kv_node *n, uint32_t epoch, bool merged)
+{
+	uint64_t ino, parent = 0;
+
+	kv_nodes_lock(nodes);
+	n->epoch = epoch;
+	n->spoiled |= merged && !n->direct;
+	ino = n->ino;
+	if (n->name)
+		parent = n->parent;
+	kv_nodes_unlock(nodes);
+	if (parent && nodes->caching)
+		nodes->forget_attr(nodes->arg, parent);
+	if (epoch > 1)
+		kv_node_changed(nodes, ino, epoch - 1);
 }
 
 /* The next session of that name in the chain after `l`, itself included. */
@@ -520,6 +955,16 @@ struct kv_node *kv_node_pending(struct kv_nodes *nodes, pid_t tid, uint64_t pare
 	return best;
 }
 
+bool kv_node_is_pending(struct kv_nodes *nodes, uint64_t parent, const char *name)
+{
+	bool found;
+
+	kv_nodes_lock(nodes);
+	found = nodes->by_name.used && named(chain(&nodes->by_name, hash_name(parent, name)), parent, name);
+	kv_nodes_unlock(nodes);
+	return found;
+}
+
 bool kv_node_reserved(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const char *name)
 {
 	bool reserved = false;
@@ -540,7 +985,7 @@ struct kv_node *kv_node_session_on(struct kv_nodes *nodes, uint64_t ino)
 
 	kv_nodes_lock(nodes);
 	for (struct kv_link *l = chain(&nodes->by_ino, hash_number(ino)); l; l = l->next)
-		if (NODE_OF(l, by_ino)->ino == ino && !NODE_OF(l, by_ino)->dropped)
+		if (NODE_OF(l, by_ino)->ino == ino && NODE_OF(l, by_ino)->session && !NODE_OF(l, by_ino)->dropped)
 			found = NODE_OF(l, by_ino);
 	if (found)
 		found->refs++;
@@ -584,7 +1029,7 @@ struct kv_node *kv_node_own_changes(struct kv_nodes *nodes, pid_t tid, uint64_t 
 	for (struct kv_link *l = chain(&nodes->by_ino, hash_number(ino)); l && count < CANDIDATES; l = l->next) {
 		struct kv_node *n = NODE_OF(l, by_ino);
 
-		if (n->ino == ino && n->handles && !n->dropped && kv_node_own(n, tid)) {
+		if (n->ino == ino && n->session && n->handles && !n->dropped && kv_node_own(n, tid)) {
 			n->refs++;
 			some[count++] = n;
 		}
@@ -604,11 +1049,8 @@ struct kv_node *kv_node_own_changes(struct kv_nodes *nodes, pid_t tid, uint64_t 
 
 int kv_node_session_face(struct kv_node *n, struct kv_face *ret)
 {
-	int r = kvfs_session_stat(n->session, &ret->st);
-
-	ret->id = n->id;
-	ret->generation = n->generation;
-	return r;
+	*ret = (struct kv_face){.id = n->id, .generation = n->generation};
+	return kvfs_session_stat(n->session, &ret->st);
 }
 
 /* ---- all of them ---- */
@@ -625,8 +1067,8 @@ int kv_nodes_new(struct kvfs_store *store, struct kv_nodes **ret)
 	if (getrandom(&nodes->generation, sizeof(nodes->generation), GRND_NONBLOCK) < 0)
 		nodes->generation = (uint32_t)getpid();
 	nodes->generation |= 1; /* 0 means any, see kv_process_holds() */
-	nodes->told = calloc(KV_TOLD_MAX, sizeof(*nodes->told));
-	if (!nodes->told || table_init(&nodes->by_id) < 0 || table_init(&nodes->by_ino) < 0 || table_init(&nodes->by_name) < 0) {
+	nodes->idle.prev = nodes->idle.next = &nodes->idle;
+	if (table_init(&nodes->by_id) < 0 || table_init(&nodes->by_ino) < 0 || table_init(&nodes->by_name) < 0) {
 		kv_nodes_free(nodes);
 		return -ENOMEM;
 	}
@@ -634,7 +1076,7 @@ int kv_nodes_new(struct kvfs_store *store, struct kv_nodes **ret)
 	return 0;
 }
 
-struct kv_node *kv_nodes_any(struct kv_nodes *nodes)
+static struct kv_node *any_node(const struct kv_nodes *nodes)
 {
 	struct kv_node *n = NULL;
 
@@ -644,6 +1086,19 @@ struct kv_node *kv_nodes_any(struct kv_nodes *nodes)
 	return n;
 }
 
+struct kv_node *kv_nodes_any_session(struct kv_nodes *nodes)
+{
+	struct kv_node *found = NULL;
+
+	kv_nodes_lock(nodes);
+	for (size_t i = 0; i < nodes->by_id.size && !found; i++)
+		for (struct kv_link *l = nodes->by_id.slots[i]; l && !found; l = l->next)
+			if (NODE_OF(l, by_id)->session)
+				found = NODE_OF(l, by_id);
+	kv_nodes_unlock(nodes);
+	return found;
+}
+
 void kv_nodes_free(struct kv_nodes *nodes)
 {
 	struct kv_node *n;
@@ -651,11 +1106,14 @@ void kv_nodes_free(struct kv_nodes *nodes)
 	if (!nodes)
 		return;
 	kv_intents_end(nodes);
-	while (nodes->by_id.slots && (n = kv_nodes_any(nodes))) {
+	while (nodes->by_id.slots && (n = any_node(nodes))) {
+		if (!n->refs)
+			ref(nodes, n);
 		n->refs = 1;
+		n->epoch = 0; /* nothing to remember */
+		n->spoiled = false;
 		kv_node_put(nodes, n);
 	}
-	free(nodes->told);
 	free(nodes->by_id.slots);
 	free(nodes->by_ino.slots);
 	free(nodes->by_name.slots);

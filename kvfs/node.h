@@ -3,14 +3,34 @@
  * The kernel keeps one size and one page cache per inode (its "node id"), so privacy and snapshots hold for read, mmap, fstat and
  * sendfile alike only if each version and each session has a node id of its own.  st_ino is another thing: always the key's.
  *
+ *                       OPEN to read                     OPEN to write, nobody reads it: taken over
+ *          +-------+ ----------------> +---------+      +-------------------------------------+
+ *          | idle  |   last RELEASE    | version |      |                                     v
+ *          |       | <---------------- | (held)  |   [idle]                             +---------+
+ *          +-------+                   +---------+                                      | session | <-- CREATE, LOOKUP after a refusal
+ *              ^                         |     ^                                        +---------+     (a fresh id)
+ *              |                         +-----+ append: it grows                        |  |  ^
+ *              |                                                  last RELEASE, published |  |  | fsync, append: published,
+ *              +--------------------------------------------------------------------------+  +--+ goes on
+ *                                                                                         |
+ *                                   last RELEASE: killed, unlinked, or merged with others | (the kernel's size and pages are
+ *          [no id of anything] <---- its pages dropped <---- [spoiled] <------------------+  nobody's version)
+ *
+ * Who comes to an id that is not what its name leads to now, by a name the kernel has cached, is refused with ESTALE: the kernel walks the
+ * path once more, asking LOOKUP for each name (node_open.c).  So the kernel may cache names and attributes for long: what must
+ * be told to it after a change is only that the attributes of the old id are no longer true; it then asks GETATTR, and is refused.
+ *
  * Invariants:
- *  1. Idle nodes carry no state.  Every node id holds its inode number; that of a version also the low bits of its epoch.  Only what is
- *     open lives in the tables here, so there is nothing to bound and nothing to forget.
- *  2. The size that a node id is answered with is the one its readers opened, as long as somebody has it open.
- *  3. A node id whose version is not current is never opened by path: OPEN is refused once with ESTALE, and the kernel walks the path
- *     again.  What the caller was refused for is remembered (an intent), and the retry's LOOKUP makes what its OPEN will
- *     find, whatever is published in between: ESTALE is never answered twice.
- *  4. A session's node id is answered to its own process only, and never used again.
+ *  1. An id that nothing in the tables speaks for is that of the version whose inode number and epoch it is made of; so most idle nodes
+ *     need no state.  The others (sessions that became versions) are kept in a list of bounded length; to forget one is harmless
+ *     once the kernel has been told that its attributes are no longer true.
+ *  2. The size that a node id is answered with is the one its readers opened, as long as somebody has it open.  It may grow by
+ *     whole appends (mount_feed.c).
+ *  3. OPEN and GETATTR by path of a version that is not current, or of another process's session, are refused, once: what the caller was
+ *     refused for is remembered (an intent), and the retry's LOOKUP makes what follows find a node of its own, whatever
+ *     is published in between.  ESTALE is never answered twice.
+ *  4. While a session of a key is open, its names are answered by the caller, and not cached.
+ *  5. A version that has readers, or more than one name, is never taken over by a session.
  *
  * Locks, outermost first:
  *  - kv_node.lock   of a session: the turns of its life (publish, rename, drop).  The store is called while it is held.
@@ -31,27 +51,38 @@ struct kv_table {
 	size_t size, used; /* size is a power of two */
 };
 
-/* Something open, or about to be.  Fields without a remark are fixed once the node is in the tables. */
+/* A value that is read: it stays open while somebody reads, though the node may grow. */
+struct kv_content {
+	struct kvfs_value *value;
+	unsigned refs; /* kv_nodes.lock */
+};
+
+/* What is known of a node id that says more than the id itself.  Fields without a remark are fixed once it is in the tables. */
 struct kv_node {
 	uint64_t id, generation;
 	uint64_t ino; /* kv_nodes.lock: a new key that somebody else made first turns to that one's when it is published */
-	struct kv_link by_id;
-	unsigned refs; /* protected by kv_nodes.lock */
+	struct kv_link by_id, by_ino;
+	/* kv_nodes.lock, as all below unless it says otherwise */
+	struct kv_node *prev, *next; /* idle: in the list, oldest first */
+	unsigned refs; /* open files, intents, calls under way; 0 idle */
+	uint32_t epoch; /* of the version it shows, or, of a session, that it is based on */
+	bool opening; /* not filled in yet */
+	bool lone; /* made for one thread's retry: shown to nobody else */
+	bool spoiled; /* what the kernel has of it is no version's */
 
-	/* a version; without a value, a directory */
-	struct kvfs_value *value;
-	struct kvfs_stat st; /* when it was opened; kv_nodes.lock */
-	bool opening; /* not filled in yet; kv_nodes.lock */
+	/* a version that is open; without content, a directory or the like */
+	struct kv_content *content;
+	struct kvfs_stat st; /* when it was opened; its size grows with appends */
+	uint32_t appended_to; /* this epoch's value is that of `epoch` and more appended */
+	unsigned locking; /* open files of it that have ever locked it */
 
 	/* a session */
 	struct kvfs_session *session;
 	pthread_mutex_t lock;
 	uint64_t serial; /* later ones have higher numbers */
-	struct kv_link by_ino;
 	struct kv_link by_name; /* while the key is not published */
-	uint64_t parent; /* kv_nodes.lock, as all below */
+	uint64_t parent;
 	char *name; /* NULL once it is published */
-	bool reserved; /* made with O_EXCL: nobody else may make this name */
 	pid_t opener; /* process; 0 unknown, -1 has closed it */
 	unsigned handles; /* open file descriptions that can write */
 	uint64_t kernel_id; /* the node id that its descriptors are on: `id`, except for those opened in place */
@@ -60,27 +91,26 @@ struct kv_node {
 	bool direct; /* not through the page cache */
 	bool wrote; /* content was written or cut since it was opened */
 	bool appends; /* made by an opening with O_APPEND */
+	bool reserved; /* made with O_EXCL */
 	bool privileged; /* has set-id bits that writing takes away */
 };
 
-/* What a thread was last told about an inode by LOOKUP. */
-struct kv_told {
-	pid_t tid;
-	uint64_t id;
-	struct kvfs_stat st;
-};
-
-enum { KV_TOLD_MAX = 1024 }; /* a power of two */
-
 struct kv_nodes {
 	struct kvfs_store *store;
+	/* Tells the kernel that the attributes it has of a node are no longer true.  Without locks of ours. */
+	void (*forget_attr)(void *arg, uint64_t id);
+	/* Has the kernel drop its pages of a spoiled node, and then calls kv_node_unspoil(), which gives a reference back. */
+	void (*drop_pages)(void *arg, struct kv_node *n);
+	void *arg;
+	_Atomic bool caching; /* the kernel may cache names and attributes */
 	pthread_mutex_t mutex;
 	pthread_cond_t opened; /* some node is no longer `opening` */
 	/* all protected by mutex */
-	struct kv_table by_id, by_ino, by_name; /* everything open; sessions; unpublished names */
+	struct kv_table by_id, by_ino, by_name; /* all; all; unpublished names */
+	struct kv_node idle; /* head of the list of those that nobody has open */
+	unsigned idle_count;
 	struct kv_intent *intents; /* newest first */
 	unsigned intent_count;
-	struct kv_told *told; /* by thread id */
 	uint64_t serial; /* of private ids */
 	uint32_t generation; /* of this mount: tells its private ids from those of another */
 };
@@ -89,12 +119,15 @@ struct kv_nodes {
 struct kv_face {
 	uint64_t id, generation;
 	struct kvfs_stat st;
+	bool cache_name, cache_attr; /* until it is told otherwise */
 };
 
 /* One open file description. */
 struct kv_handle {
 	struct kv_node *node;
 	bool write, append, direct;
+	bool drop_pages; /* what the kernel has of the node is another version's */
+	bool locks; /* has ever locked it, and so asks for the newest value and not for a snapshot */
 };
 
 int kv_nodes_new(struct kvfs_store *store, struct kv_nodes **ret);
@@ -105,15 +138,15 @@ uint64_t kv_node_ino(uint64_t id);
 /* The face of what is published: an entry made or found in the store. */
 void kv_node_face(struct kv_nodes *nodes, const struct kvfs_stat *st, struct kv_face *ret);
 
-/* LOOKUP, answered by the caller. -ENOENT */
-int kv_node_lookup(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const char *name, struct kv_face *ret);
-/* GETATTR, answered by the node id alone: the kernel gives the answer to all who use it.  Of an inode that is gone, a thread is told what
- * it was told when it found it: its stat(2) has begun before.  -ESTALE */
-int kv_node_stat(struct kv_nodes *nodes, pid_t tid, uint64_t id, struct kvfs_stat *ret);
+/* LOOKUP, answered by the caller. -ENOENT; *ret_cache: which the kernel may remember. */
+int kv_node_lookup(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const char *name, struct kv_face *ret, bool *ret_cache);
+/* GETATTR, answered by the node id alone: the kernel gives the answer to all who use it.  -ESTALE: the kernel looks again. `set`: the
+ * answer to a SETATTR, which is done. */
+int kv_node_stat(struct kv_nodes *nodes, pid_t tid, uint64_t id, bool set, struct kv_face *ret);
 /* Keeps an inode that is not a regular file answerable while it is open, though it may be removed; kv_node_put() ends that. */
 int kv_node_hold(struct kv_nodes *nodes, uint64_t id, struct kv_node **ret);
-/* Notes an attribute that was set on something whose inode is gone.  False when it is not open, and the thread did not just find it. */
-bool kv_node_set_gone(struct kv_nodes *nodes, pid_t tid, uint64_t id, const struct kvfs_setattr *attr);
+/* Notes an attribute that was set on something that is open though its inode is gone.  -ESTALE: it is not open, and the kernel looks again. */
+int kv_node_set_gone(struct kv_nodes *nodes, pid_t tid, uint64_t id, const struct kvfs_setattr *attr);
 
 /* OPEN.  -ESTALE: the kernel tries again, and finds another node. */
 int kv_node_open(struct kv_nodes *nodes, pid_t tid, uint64_t id, int flags, struct kv_handle *ret);
@@ -122,11 +155,35 @@ int kv_node_create(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const cha
 	int flags, struct kv_face *ret_face, struct kv_handle *ret);
 /* The session in which `tid` may cut the value `id` by path: its own, referenced in *ret.  -ESTALE as with kv_node_open(). */
 int kv_node_truncate(struct kv_nodes *nodes, pid_t tid, uint64_t id, struct kv_node **ret);
+/* FORGET: the kernel does not know the node any more. */
+void kv_node_forget(struct kv_nodes *nodes, uint64_t id);
 
 /* The open node with this id, referenced; NULL when it is idle. */
 struct kv_node *kv_node_get(struct kv_nodes *nodes, uint64_t id);
+void kv_node_unspoil(struct kv_nodes *nodes, struct kv_node *n);
 /* Gives a reference back; takes NULL. */
 void kv_node_put(struct kv_nodes *nodes, struct kv_node *n);
+/* As kvfs_value_read() and kvfs_value_seek(), of an open version. */
+ssize_t kv_node_read(struct kv_nodes *nodes, struct kv_node *n, void *buf, size_t len, uint64_t offset);
+int64_t kv_node_seek(struct kv_nodes *nodes, struct kv_node *n, uint64_t offset, bool hole);
+
+/* What the kernel has cached of the attributes of `ino`, under the ids that show the version `epoch` (0: any that is open), is no longer
+ * true. */
+void kv_node_changed(struct kv_nodes *nodes, uint64_t ino, uint32_t epoch);
+
+/* The same of everything that is known. */
+void kv_nodes_forget_attrs(struct kv_nodes *nodes);
+
+/* ---- growth by appends: the feed's thread ---- */
+
+/* Bytes were appended to the value of `ino`: low 16 bits of its epoch since.  Whether somebody reads what grows by it. */
+bool kv_node_appended(struct kv_nodes *nodes, uint64_t ino, uint32_t epoch);
+/* Something else than an append: versions that are read do not grow any more.  ino 0: of any inode. */
+void kv_node_replaced(struct kv_nodes *nodes, uint64_t ino);
+/* Whether somebody reads a version of it that may grow. */
+bool kv_node_is_read(struct kv_nodes *nodes, uint64_t ino);
+/* Has the readers of `ino` see what was appended; drop(arg, id, from) has the kernel drop its pages from byte `from` on, and waits. */
+void kv_node_grow(struct kv_nodes *nodes, uint64_t ino, void (*drop)(void *arg, uint64_t id, uint64_t from), void *arg);
 
 /* ---- between node.c, node_open.c and writer.c ---- */
 
@@ -134,28 +191,33 @@ enum { KV_NODE_TRIES = 1000 }; /* of what fails when a value is published in bet
 
 void kv_nodes_lock(struct kv_nodes *nodes);
 void kv_nodes_unlock(struct kv_nodes *nodes);
-/* Remembers what LOOKUP answers to a thread. */
-void kv_node_tell(struct kv_nodes *nodes, pid_t tid, const struct kv_face *face);
-/* Some open node, or NULL; the lock is held, or nobody else is left. */
-struct kv_node *kv_nodes_any(struct kv_nodes *nodes);
+/* Some session, or NULL. */
+struct kv_node *kv_nodes_any_session(struct kv_nodes *nodes);
 void kv_intents_end(struct kv_nodes *nodes);
 
-/* Opens the current version of the inode under `id`, or shares it; `epoch` (NULL: that of the id) must be the current one, else
- * -ESTALE. */
-int kv_node_version(struct kv_nodes *nodes, uint64_t id, uint64_t generation, const uint32_t *epoch, struct kv_node **ret);
-/* The face of an open version; `now` as kv_node_stat() found it, NULL when the inode is gone. */
-void kv_node_version_face(struct kv_nodes *nodes, const struct kv_node *n, const struct kvfs_stat *now, struct kv_face *ret);
-/* The newest version, under an id the kernel does not know: for descriptors that are on another inode of that key. */
+/* Opens the version that `id` shows, or shares it; it must be the current one, else -ESTALE. */
+int kv_node_version(struct kv_nodes *nodes, uint64_t id, struct kv_node **ret);
+/* Whether the id shows the version that `st` tells of, and is not a session's. */
+bool kv_node_shows(struct kv_nodes *nodes, uint64_t id, const struct kvfs_stat *st);
+/* The newest version, under an id that nobody else is told. */
 int kv_node_newest(struct kv_nodes *nodes, uint64_t ino, struct kv_node **ret);
+/* The face of an open version; `now`: its inode as it is, NULL when it is gone. */
+void kv_node_version_face(struct kv_nodes *nodes, struct kv_node *n, const struct kvfs_stat *now, struct kv_face *ret);
 
 /* Makes a session's node, with `name` if the key is not published yet. Takes `s` over, when it fails too. */
 int kv_node_session(
 	struct kv_nodes *nodes, pid_t tid, struct kvfs_session *s, uint64_t parent, const char *name, struct kv_node **ret);
+/* Makes the idle node `id` that shows the current version into a session.  -ESTALE: it is not that. */
+int kv_node_take_over(struct kv_nodes *nodes, pid_t tid, uint64_t id, struct kv_node **ret);
+/* The same of a version that only the caller knows, referenced; on failure the reference is gone. */
+int kv_node_convert(struct kv_nodes *nodes, pid_t tid, struct kv_node *n);
 int kv_node_session_face(struct kv_node *n, struct kv_face *ret);
 /* Whether `tid` belongs to the process that opened the session. */
 bool kv_node_own(const struct kv_node *n, pid_t tid);
 /* The caller's own unpublished session of this name, the newest one, referenced; else NULL. */
 struct kv_node *kv_node_pending(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const char *name);
+/* Whether anybody has an unpublished session of this name. */
+bool kv_node_is_pending(struct kv_nodes *nodes, uint64_t parent, const char *name);
 /* The caller's newest session on a published key that has something to publish, referenced; else NULL. */
 struct kv_node *kv_node_own_changes(struct kv_nodes *nodes, pid_t tid, uint64_t ino);
 /* True when another process has reserved the name. */
@@ -166,5 +228,7 @@ struct kv_node *kv_node_session_on(struct kv_nodes *nodes, uint64_t ino);
 int kv_node_set_name(struct kv_nodes *nodes, struct kv_node *n, uint64_t parent, const char *name);
 /* A session that waits for its name no longer: it is published, now on `ino`, or dropped. */
 void kv_node_settle(struct kv_nodes *nodes, struct kv_node *n, uint64_t ino);
+/* A session was published, by others' changes too if `merged`: the kernel's pages of it are then wrong, if it has any. */
+void kv_node_published(struct kv_nodes *nodes, struct kv_node *n, uint32_t epoch, bool merged);
 
 #endif

@@ -1,9 +1,10 @@
-/* What LOOKUP, OPEN and CREATE find: the decisions of node.h, and the intents between a refused OPEN and its retry.
+/* What LOOKUP, GETATTR, OPEN and CREATE find: the decisions of node.h, and the intents between a refusal and its retry.
  *
- * The kernel answers ESTALE to an OPEN by walking the path once more with a LOOKUP of every name, and then opens what that found; the
- * last LOOKUP may come twice.  All of it is one system call of one thread, so an intent is found by thread id.  A second OPEN of
- * the same node id without a LOOKUP of a file in between did not come by a path: it is a link of /proc/<pid>/fd, which
- * leads to the same kernel inode for ever, and is served where it stands, past the page cache. */
+ * The kernel answers ESTALE by walking the path once more with a LOOKUP of every name, and then does to what that found what the
+ * system call asks for: GETATTR, OPEN, SETATTR, or first GETATTR to check permissions and then OPEN.  The last LOOKUP may come twice.
+ * All of it is one system call of one thread, so an intent is found by thread id.  A second request for the same node id without a
+ * LOOKUP in between did not come by a path: it is a descriptor, or a link of /proc/<pid>/fd, which leads to the same kernel
+ * inode for ever, and is served where it stands, past the page cache. */
 #include "node.h"
 #include "process.h"
 
@@ -19,10 +20,13 @@ enum {
 	INTENT_MS = 10000, /* a retry comes within microseconds, or never */
 };
 
+/* What a thread was refused for.  A look (stat, or the check of permissions before anything else) may turn out to be either. */
+enum want { LOOK, READ, WRITE };
+
 struct kv_intent {
 	struct kv_intent *next;
 	pid_t tid;
-	bool write; /* was refused for writing */
+	enum want want;
 	bool looked; /* a LOOKUP came since */
 	uint64_t refused; /* the node id */
 	struct kv_node *made; /* by that LOOKUP, for the OPEN to come */
@@ -53,7 +57,6 @@ static void intent_keep(struct kv_nodes *nodes, struct kv_intent *i)
 
 	if (!i)
 		return;
-	i->until_ms = now_ms() + INTENT_MS;
 	kv_nodes_lock(nodes);
 	i->next = nodes->intents;
 	nodes->intents = i;
@@ -113,14 +116,15 @@ void kv_intents_end(struct kv_nodes *nodes)
 }
 
 /* Answers the kernel to come again; `i`, if any, is what the thread was refused for before. */
-static int refuse(struct kv_nodes *nodes, struct kv_intent *i, pid_t tid, uint64_t id, bool write)
+static int refuse(struct kv_nodes *nodes, struct kv_intent *i, pid_t tid, uint64_t id, enum want want)
 {
 	intent_free(nodes, i);
 	i = calloc(1, sizeof(*i));
 	if (!i)
 		return -ENOMEM;
 	i->tid = tid;
-	i->write = write;
+	i->until_ms = now_ms() + INTENT_MS;
+	i->want = want;
 	i->refused = id;
 	intent_keep(nodes, i);
 	return -ESTALE;
@@ -143,11 +147,6 @@ static struct kv_node *take_made(struct kv_intent *i, uint64_t id)
 
 /* ---- LOOKUP ---- */
 
-static bool has_set_id(uint32_t mode)
-{
-	return (mode & S_ISUID) || (mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP);
-}
-
 static int session_on(struct kv_nodes *nodes, pid_t tid, uint64_t ino, struct kv_node **ret)
 {
 	struct kvfs_session *s;
@@ -157,19 +156,17 @@ static int session_on(struct kv_nodes *nodes, pid_t tid, uint64_t ino, struct kv
 }
 
 /* The session that the retry of an OPEN for writing will find. */
-static int make_session(struct kv_nodes *nodes, struct kv_intent *i, uint64_t ino, struct kv_face *ret)
+static int make_session(struct kv_nodes *nodes, struct kv_intent *i, const struct kvfs_stat *st, struct kv_face *ret)
 {
 	int r = 0;
 
-	if (!i->made || !i->made->session || i->made->ino != ino) {
+	if (!i->made || !i->made->session || i->made->ino != st->ino || i->made->epoch != st->epoch) {
 		kv_node_put(nodes, i->made);
 		i->made = NULL;
-		r = session_on(nodes, i->tid, ino, &i->made);
+		r = session_on(nodes, i->tid, st->ino, &i->made);
 	}
 	if (r == 0)
 		r = kv_node_session_face(i->made, ret);
-	if (r == 0)
-		i->made->privileged = has_set_id(ret->st.mode);
 	return r;
 }
 
@@ -196,21 +193,52 @@ static int make_pending(struct kv_nodes *nodes, struct kv_intent *i, const struc
 	return r < 0 ? r : kv_node_session_face(i->made, ret);
 }
 
-/* The version that the retry of an OPEN for reading will find, held. */
+/* The version that the retry of an OPEN for reading will find, held.  Of a look it is one that nobody else is told, so that it may
+ * still be taken over. */
 static int make_version(struct kv_nodes *nodes, struct kv_intent *i, const struct kvfs_stat *st, struct kv_face *ret)
 {
-	int r;
+	int r = 0;
 
-	kv_node_face(nodes, st, ret);
-	if (!i->made || !i->made->value || i->made->ino != st->ino) {
+	if (!i->made || !i->made->content || i->made->ino != st->ino || i->made->epoch != st->epoch) {
 		kv_node_put(nodes, i->made);
 		i->made = NULL;
-		r = kv_node_version(nodes, ret->id, ret->generation, &st->epoch, &i->made);
+		if (i->want == READ) {
+			kv_node_face(nodes, st, ret);
+			r = kv_node_version(nodes, ret->id, &i->made);
+		} else {
+			r = kv_node_newest(nodes, st->ino, &i->made);
+		}
 		if (r < 0)
 			return r;
 	}
 	kv_node_version_face(nodes, i->made, st, ret);
 	return 0;
+}
+
+/* A directory or the like, held for the retry. */
+static int make_held(struct kv_nodes *nodes, struct kv_intent *i, const struct kvfs_stat *st, struct kv_face *ret)
+{
+	kv_node_put(nodes, i->made);
+	i->made = NULL;
+	kv_node_face(nodes, st, ret);
+	return kv_node_hold(nodes, st->ino, &i->made);
+}
+
+/* The retry of a refused system call.  -ESTALE: it was replaced in between. */
+static int lookup_again(struct kv_nodes *nodes, struct kv_intent *i, const struct kvfs_stat *st, struct kv_face *ret)
+{
+	int r;
+
+	i->looked = true;
+	if (!S_ISREG(st->mode))
+		r = make_held(nodes, i, st, ret);
+	else if (i->want == WRITE)
+		r = make_session(nodes, i, st, ret);
+	else
+		r = make_version(nodes, i, st, ret);
+	intent_keep(nodes, i);
+	ret->cache_name = false;
+	return r;
 }
 
 static int lookup_pending(
@@ -221,7 +249,7 @@ static int lookup_pending(
 
 	if (i)
 		i->looked = true;
-	if (i && i->write)
+	if (i && i->want == WRITE)
 		r = make_pending(nodes, i, n, parent, name, ret);
 	else
 		r = kv_node_session_face(n, ret);
@@ -235,13 +263,9 @@ static int lookup_published(struct kv_nodes *nodes, pid_t tid, const struct kvfs
 	struct kv_node *n;
 	int r = 0;
 
-	if (i) {
-		i->looked = true;
-		r = i->write ? make_session(nodes, i, st->ino, ret) : make_version(nodes, i, st, ret);
-		intent_keep(nodes, i);
-		return r;
-	}
-	n = kv_node_own_changes(nodes, tid, st->ino);
+	if (i)
+		return lookup_again(nodes, i, st, ret);
+	n = S_ISREG(st->mode) ? kv_node_own_changes(nodes, tid, st->ino) : NULL;
 	if (n)
 		r = kv_node_session_face(n, ret);
 	else
@@ -250,7 +274,7 @@ static int lookup_published(struct kv_nodes *nodes, pid_t tid, const struct kvfs
 	return r;
 }
 
-static int lookup_once(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const char *name, struct kv_face *ret)
+static int lookup_once(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const char *name, struct kv_face *ret, bool *ret_cache)
 {
 	struct kvfs_stat st;
 	struct kv_node *n = kv_node_pending(nodes, tid, parent, name);
@@ -262,25 +286,107 @@ static int lookup_once(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const
 		return r;
 	}
 	r = kvfs_ll_lookup(nodes->store, parent, name, &st);
-	if (r == -ESTALE)
-		return -ENOENT; /* the directory is gone, and all names with it */
-	if (r < 0)
-		return r;
-	if (S_ISREG(st.mode))
+	*ret_cache = !kv_node_is_pending(nodes, parent, name);
+	if (r == 0)
 		return lookup_published(nodes, tid, &st, ret);
-	kv_node_face(nodes, &st, ret);
-	return 0;
+	*ret_cache &= r == -ENOENT;
+	return r == -ESTALE ? -ENOENT : r; /* the directory is gone, and all names with it */
 }
 
-int kv_node_lookup(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const char *name, struct kv_face *ret)
+int kv_node_lookup(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const char *name, struct kv_face *ret, bool *ret_cache)
 {
 	int r = -ESTALE;
 
-	for (int tries = 0; r == -ESTALE && tries < KV_NODE_TRIES; tries++)
-		r = lookup_once(nodes, tid, parent, name, ret);
-	if (r == 0)
-		kv_node_tell(nodes, tid, ret);
+	for (int tries = 0; r == -ESTALE && tries < KV_NODE_TRIES; tries++) {
+		*ret_cache = false;
+		r = lookup_once(nodes, tid, parent, name, ret, ret_cache);
+	}
+	if (r < 0)
+		intent_free(nodes, intent_take(nodes, tid, 0));
+	else
+		ret->cache_name &= *ret_cache;
 	return r == -ESTALE ? -EBUSY : r;
+}
+
+/* ---- GETATTR ---- */
+
+/* Whether the thread asks by a descriptor of this node, or may: a name in the kernel's cache may lead to it too. */
+static bool holds(struct kv_nodes *nodes, pid_t tid, const struct kv_node *n)
+{
+	bool own, any;
+
+	kv_nodes_lock(nodes);
+	own = n->session && kv_node_own(n, tid);
+	kv_nodes_unlock(nodes);
+	return own || tid == 0 || kv_process_holds(tid, n->kernel_id ? n->kernel_id : n->id, 0, false, &any) != 0;
+}
+
+/* Of a node that is not what its names lead to now: refused, unless it is asked for by a descriptor. */
+static int stat_other(struct kv_nodes *nodes, pid_t tid, uint64_t id, bool set, struct kv_node *n, const struct kvfs_stat *now,
+	struct kv_face *ret)
+{
+	struct kv_intent *i = intent_take(nodes, tid, kv_node_ino(id));
+	bool serve = set || (i && ((i->made && i->made->id == id) || (!i->looked && i->refused == id)));
+
+	if (!serve && !(n && holds(nodes, tid, n)))
+		return refuse(nodes, i, tid, id, LOOK);
+	intent_keep(nodes, i);
+	if (!n && !now)
+		return -ESTALE;
+	if (n && n->session)
+		return kv_node_session_face(n, ret);
+	if (n)
+		kv_node_version_face(nodes, n, now, ret);
+	else
+		*ret = (struct kv_face){.id = id, .st = *now};
+	ret->cache_attr = false;
+	return 0;
+}
+
+int kv_node_stat(struct kv_nodes *nodes, pid_t tid, uint64_t id, bool set, struct kv_face *ret)
+{
+	struct kvfs_stat now;
+	struct kv_node *n;
+	bool current;
+	int r;
+
+	/* The store is asked first: a version that is opened after this look at the tables was current then, so its
+	 * size is the one that `now` has. */
+	r = kvfs_ll_getattr(nodes->store, kv_node_ino(id), &now);
+	if (r < 0 && r != -ESTALE)
+		return r;
+	n = kv_node_get(nodes, id);
+	current = r == 0 && !(n && n->session) && kv_node_shows(nodes, id, &now);
+	if (current) {
+		*ret = (struct kv_face){.id = id, .st = now, .cache_attr = !S_ISREG(now.mode) || now.nlink == 1};
+		r = 0;
+	} else {
+		r = stat_other(nodes, tid, id, set, n, r == 0 ? &now : NULL, ret);
+	}
+	kv_node_put(nodes, n);
+	return r;
+}
+
+int kv_node_set_gone(struct kv_nodes *nodes, pid_t tid, uint64_t id, const struct kvfs_setattr *attr)
+{
+	struct kv_node *n = kv_node_get(nodes, id);
+
+	if (!n)
+		return refuse(nodes, intent_take(nodes, tid, kv_node_ino(id)), tid, id, LOOK);
+	kv_nodes_lock(nodes);
+	if (attr->valid & KVFS_SET_MODE)
+		n->st.mode = (n->st.mode & S_IFMT) | (attr->mode & 07777);
+	if (attr->valid & KVFS_SET_UID)
+		n->st.uid = attr->uid;
+	if (attr->valid & KVFS_SET_GID)
+		n->st.gid = attr->gid;
+	if (attr->valid & KVFS_SET_ATIME)
+		n->st.atime = attr->atime;
+	if (attr->valid & KVFS_SET_MTIME)
+		n->st.mtime = attr->mtime;
+	kv_nodes_unlock(nodes);
+	kv_node_put(nodes, n);
+	return 0;
 }
 
 /* ---- OPEN ---- */
@@ -309,7 +415,8 @@ static int bind(struct kv_nodes *nodes, struct kv_node *n, int flags, struct kv_
 	return 0;
 }
 
-/* The session with this id, if the thread may join it: its own, or, with `holder`, one that it has a descriptor of. */
+/* The session with this id, if the thread may join it: its own, when it has something unpublished to see; or, with `holder`, one that
+ * it has a descriptor of. */
 static struct kv_node *joinable(struct kv_nodes *nodes, pid_t tid, uint64_t id, bool holder)
 {
 	struct kv_node *n = kv_node_get(nodes, id);
@@ -321,7 +428,7 @@ static struct kv_node *joinable(struct kv_nodes *nodes, pid_t tid, uint64_t id, 
 	alive = n->session && !n->dropped && n->handles;
 	may = alive && kv_node_own(n, tid);
 	kv_nodes_unlock(nodes);
-	if (may || (alive && holder && kv_process_holds(tid, n->kernel_id, n->kernel_generation, &any) == 1))
+	if ((may && kvfs_session_is_dirty(n->session)) || (alive && holder && kv_process_holds(tid, n->kernel_id, (uint32_t)n->kernel_generation, true, &any) == 1))
 		return n;
 	kv_node_put(nodes, n);
 	return NULL;
@@ -335,7 +442,7 @@ static int open_read(struct kv_nodes *nodes, pid_t tid, uint64_t id, struct kv_i
 	if (!n)
 		n = joinable(nodes, tid, id, false);
 	if (!n)
-		r = kv_node_version(nodes, id, 0, NULL, &n);
+		r = kv_node_version(nodes, id, &n);
 	if (r == 0)
 		*ret = (struct kv_handle){.node = n, .direct = n->session && n->direct};
 	return r;
@@ -349,7 +456,7 @@ static int open_read_in_place(struct kv_nodes *nodes, pid_t tid, uint64_t id, st
 	if (!n)
 		r = kv_node_newest(nodes, kv_node_ino(id), &n);
 	if (r == -ESTALE && (n = kv_node_get(nodes, id))) { /* deleted, but still open */
-		r = n->value ? 0 : -ENOENT;
+		r = n->content ? 0 : -ENOENT;
 		if (r < 0)
 			kv_node_put(nodes, n);
 	}
@@ -361,28 +468,38 @@ static int open_read_in_place(struct kv_nodes *nodes, pid_t tid, uint64_t id, st
 static int open_write(struct kv_nodes *nodes, pid_t tid, uint64_t id, int flags, struct kv_intent *i, struct kv_handle *ret)
 {
 	struct kv_node *n = take_made(i, id);
+	bool taken = false;
+	int r = 0;
 
 	if (n && !n->session) {
-		kv_node_put(nodes, n);
-		n = NULL;
-	}
-	if (!n) {
+		taken = true;
+		r = kv_node_convert(nodes, tid, n);
+	} else if (!n) {
 		/* A process that changes a key twice at once: to change what it sees, it joins its first session; to replace
 		 * it, it gets another one.  But a name it reserved stays one file, or mkstemp() and a fopen() of the same name, both
 		 * closed in the end, would publish the emptiness of the first over the second. */
 		n = joinable(nodes, tid, id, false);
 		if (n && (flags & O_TRUNC) && !n->reserved) {
 			kv_node_put(nodes, n);
-			n = NULL;
+			return -ESTALE;
+		}
+		if (!n) {
+			taken = true;
+			r = kv_node_take_over(nodes, tid, id, &n);
 		}
 	}
-	return n ? bind(nodes, n, flags, ret) : -ESTALE;
+	if (r < 0)
+		return r;
+	r = bind(nodes, n, flags, ret);
+	/* Pages of the version that was taken over: what is written past them would leave them wrong. */
+	if (r == 0)
+		ret->drop_pages = taken && ret->direct;
+	return r;
 }
 
 static int open_write_in_place(struct kv_nodes *nodes, pid_t tid, uint64_t id, int flags, struct kv_handle *ret)
 {
 	struct kv_node *n = joinable(nodes, tid, id, true);
-	struct kv_face face;
 	int r;
 
 	if (n)
@@ -390,8 +507,6 @@ static int open_write_in_place(struct kv_nodes *nodes, pid_t tid, uint64_t id, i
 	r = session_on(nodes, tid, kv_node_ino(id), &n);
 	if (r < 0)
 		return r == -ESTALE ? -ENOENT : r;
-	if (kv_node_session_face(n, &face) == 0)
-		n->privileged = has_set_id(face.st.mode);
 	kv_nodes_lock(nodes);
 	n->kernel_id = id;
 	n->kernel_generation = 0;
@@ -411,7 +526,7 @@ int kv_node_open(struct kv_nodes *nodes, pid_t tid, uint64_t id, int flags, stru
 	else
 		r = open_read(nodes, tid, id, i, ret);
 	if (r == -ESTALE && !came_by_proc(i, id))
-		return refuse(nodes, i, tid, id, write);
+		return refuse(nodes, i, tid, id, write ? WRITE : READ);
 	if (r == -ESTALE && write)
 		r = open_write_in_place(nodes, tid, id, flags, ret);
 	else if (r == -ESTALE)
@@ -469,7 +584,6 @@ int kv_node_create(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const cha
 		kv_node_put(nodes, n);
 		return r;
 	}
-	n->privileged = has_set_id(ret_face->st.mode);
 	r = bind(nodes, n, flags, ret);
 	if (r == 0 && (flags & O_TRUNC))
 		ret_face->st.size = ret_face->st.allocated = 0;
@@ -483,14 +597,15 @@ int kv_node_truncate(struct kv_nodes *nodes, pid_t tid, uint64_t id, struct kv_n
 	int r = 0;
 
 	if (n && !n->session) {
-		kv_node_put(nodes, n);
-		n = NULL;
-	}
-	if (!n)
+		r = kv_node_convert(nodes, tid, n);
+	} else if (!n) {
 		n = joinable(nodes, tid, id, false);
-	if (!n && !came_by_proc(i, id))
-		return refuse(nodes, i, tid, id, true);
-	if (!n)
+		if (!n)
+			r = kv_node_take_over(nodes, tid, id, &n);
+	}
+	if (r == -ESTALE && !came_by_proc(i, id))
+		return refuse(nodes, i, tid, id, WRITE);
+	if (r == -ESTALE)
 		r = session_on(nodes, tid, kv_node_ino(id), &n);
 	intent_free(nodes, i);
 	if (r == 0)

@@ -115,7 +115,7 @@ static bool can_write(pid_t tid, const char *fd)
 	return p && (strtoul(p + 6, NULL, 8) & O_ACCMODE) != O_RDONLY;
 }
 
-int kv_process_holds(pid_t tid, uint64_t node, uint32_t generation, bool *ret_any)
+int kv_process_holds(pid_t tid, uint64_t node, uint32_t generation, bool write, bool *ret_any)
 {
 	const struct dirent *e;
 	char path[64];
@@ -132,7 +132,7 @@ int kv_process_holds(pid_t tid, uint64_t node, uint32_t generation, bool *ret_an
 			continue;
 		if (++seen > SCAN_MAX)
 			r = -EMFILE;
-		else if (is_inode(dirfd(d), e->d_name, node, generation) && can_write(tid, e->d_name))
+		else if (is_inode(dirfd(d), e->d_name, node, generation) && (!write || can_write(tid, e->d_name)))
 			r = 1;
 		errno = 0;
 	}

@@ -19,9 +19,9 @@ enum kv_fate { KV_FATE_ALIVE, KV_FATE_EXITS, KV_FATE_KILLED };
  * same user and group, or root. */
 enum kv_fate kv_process_fate(pid_t tid);
 
-/* Counts the descriptors of thread `tid` that can write the kernel inode (node, generation), up to the first; generation 0 stands
+/* Whether thread `tid` has a descriptor (with `write`: one that can write) of the kernel inode (node, generation); generation 0 stands
  * for any.  *ret_any: it has some descriptor at all, so it is not exiting.  1, 0, or a negative errno when it may not be inspected
  * or has too many. */
-int kv_process_holds(pid_t tid, uint64_t node, uint32_t generation, bool *ret_any);
+int kv_process_holds(pid_t tid, uint64_t node, uint32_t generation, bool write, bool *ret_any);
 
 #endif

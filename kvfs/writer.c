@@ -44,7 +44,7 @@ static void drop(struct kv_nodes *nodes, struct kv_node *n)
 {
 	kvfs_session_orphan(n->session);
 	kv_nodes_lock(nodes);
-	n->dropped = true;
+	n->dropped = n->spoiled = true;
 	kv_nodes_unlock(nodes);
 	kv_node_settle(nodes, n, kvfs_session_ino(n->session));
 }
@@ -59,6 +59,8 @@ static void drop_locking(struct kv_nodes *nodes, struct kv_node *n)
 /* With n->lock held. */
 static int publish(struct kv_nodes *nodes, struct kv_node *n)
 {
+	bool whole = kvfs_session_replaces(n->session);
+	uint32_t before = kvfs_session_epoch(n->session), after;
 	ssize_t r;
 
 	if (n->dropped)
@@ -68,6 +70,9 @@ static int publish(struct kv_nodes *nodes, struct kv_node *n)
 		r = kvfs_session_append(n->session, "", 0);
 	else
 		r = kvfs_session_publish(n->session);
+	after = kvfs_session_epoch(n->session);
+	if (after != before)
+		kv_node_published(nodes, n, after, !whole && after != before + 1);
 	settle(nodes, n);
 	return r < 0 ? (int)r : 0;
 }
@@ -80,6 +85,18 @@ int kv_writer_publish(struct kv_nodes *nodes, struct kv_node *n)
 	r = publish(nodes, n);
 	pthread_mutex_unlock(&n->lock);
 	return r;
+}
+
+bool kv_writer_took_others(struct kv_nodes *nodes, struct kv_node *n)
+{
+	bool took;
+
+	kv_nodes_lock(nodes);
+	took = n->spoiled && !n->dropped;
+	if (took)
+		n->spoiled = false;
+	kv_nodes_unlock(nodes);
+	return took;
 }
 
 /* ---- writing ---- */
@@ -119,6 +136,8 @@ static ssize_t append(struct kv_nodes *nodes, struct kv_node *n, const void *buf
 
 	pthread_mutex_lock(&n->lock);
 	r = n->dropped ? -EBUSY : kvfs_session_append(n->session, buf, len);
+	if (r >= 0)
+		kv_node_published(nodes, n, kvfs_session_epoch(n->session), true);
 	settle(nodes, n);
 	pthread_mutex_unlock(&n->lock);
 	return r;
@@ -191,7 +210,7 @@ static enum turn turn_at_close(struct kv_nodes *nodes, struct kv_node *n, pid_t 
 		return PUBLISH_WRITTEN; /* nobody can be asked */
 	if (!kv_process_has(opener, tid))
 		return KEEP;
-	holds = kv_process_holds(tid, id, (uint32_t)generation, &any);
+	holds = kv_process_holds(tid, id, (uint32_t)generation, true, &any);
 	if (holds > 0)
 		return KEEP;
 	/* A process that still has descriptors is not exiting, which saves a look. */
@@ -322,8 +341,8 @@ size_t kv_writer_end(struct kv_nodes *nodes, bool closed)
 	struct kv_node *n;
 
 	kv_intents_end(nodes);
-	while ((n = kv_nodes_any(nodes))) {
-		bool dirty = n->session && !n->dropped && kvfs_session_is_dirty(n->session);
+	while ((n = kv_nodes_any_session(nodes))) {
+		bool dirty = !n->dropped && kvfs_session_is_dirty(n->session);
 
 		if (dirty && (!closed || kv_writer_publish(nodes, n) < 0))
 			lost++;

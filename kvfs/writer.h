@@ -16,6 +16,8 @@ int kv_writer_truncate(struct kv_nodes *nodes, struct kv_node *n, uint64_t size)
 int kv_writer_fallocate(struct kv_nodes *nodes, struct kv_handle *h, int mode, uint64_t offset, uint64_t len);
 /* Publishes what there is. */
 int kv_writer_publish(struct kv_nodes *nodes, struct kv_node *n);
+/* Whether a publication has taken others' changes in, so that the pages the kernel has of the session are to be dropped: asked once. */
+bool kv_writer_took_others(struct kv_nodes *nodes, struct kv_node *n);
 /* Somebody closed a descriptor of `h`.  An error means that nothing was published and nothing will be. */
 int kv_writer_flush(struct kv_nodes *nodes, struct kv_handle *h, pid_t tid);
 /* Nobody has a descriptor of `h` any more: the last publication, and the end of the handle.  The error can be told to nobody. */

@@ -69,6 +69,7 @@ int kvfs_session_open(struct kvfs_store *store, uint64_t ino, bool truncate, str
 		kvfs_session_close(s);
 		return r == -ENOENT ? -ESTALE : r;
 	}
+	s->epoch = s->st.epoch;
 	if (truncate) {
 		kvfs_value_close(kv_take(s->base));
 		s->replace = s->dirty = true;
@@ -397,6 +398,7 @@ static void settle(struct kvfs_session *s, const struct kv_inode *inode, struct 
 	kvfs_value_close(s->base);
 	s->base = base;
 	s->ino = inode->ino;
+	s->epoch = inode->rec.epoch;
 	s->size = inode->rec.size;
 	s->is_new = s->replace = s->dirty = s->sized = false;
 	s->cut = UINT64_MAX;

@@ -31,6 +31,7 @@ struct kvfs_session {
 	bool excl; /* is_new: the name must still be free then */
 	bool orphan; /* never: its key is gone */
 	struct kvfs_stat st; /* is_new: mode, owner; else as last seen */
+	uint32_t epoch; /* of the version it is based on: as opened, refreshed or published last; 0 of a new key */
 
 	/* what was written: `bufs` over hidden chunks of `blob` over (unless replace) `base` */
 	bool dirty;

@@ -48,6 +48,22 @@ bool kvfs_session_is_dirty(struct kvfs_session *s)
 	return !s->orphan && (s->dirty || s->times);
 }
 
+uint32_t kvfs_session_epoch(struct kvfs_session *s)
+{
+	if (kv_core_check(s->core))
+		return 0;
+	KV_GUARD(&s->lock);
+	return s->epoch;
+}
+
+bool kvfs_session_replaces(struct kvfs_session *s)
+{
+	if (kv_core_check(s->core))
+		return false;
+	KV_GUARD(&s->lock);
+	return s->replace;
+}
+
 int kvfs_session_rename(struct kvfs_session *s, uint64_t parent, const char *name)
 {
 	int r = kv_core_check(s->core);

@@ -1,0 +1,389 @@
+/* What other doors change, told to the kernel; and the growth of values that are being read.
+ *
+ * A thread reads the store's change log as it grows.  Of a change made elsewhere the kernel is told that the name, the attributes of its
+ * directory and those of its inode are no longer true; a library door that made it returns only then (kvfs_feed_done()).
+ * Changes made here are known to the kernel already, or told by who makes them; two things are not:
+ *  - an append, when somebody reads the value: his node grows by it, and the append is answered after that.  Only here are
+ *    appends and other changes, from everywhere, seen in the order in which they happened.
+ *  - directories that went because their last key did.
+ *
+ * Invalidating a name takes the lock of its directory in the kernel, which a system call may hold that waits for one of our workers: so
+ * no worker does it, and none waits for it for long.
+ *
+ * Two mounts of one store would wait for each other that way.  So while there is a second one, neither lets the kernel cache anything. */
+#include "mount.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <time.h>
+
+enum {
+	TICK_MS = 1000, /* for what nobody has told of: a mount that was killed, a commit whose door was */
+	BATCH_MAX = 20000, /* changes told one by one; of more, everything */
+	OWN_MAX = 256, /* own commits after which the log is read, before it comes round */
+	NAME_WAIT_MS = 20, /* a worker waits at most so long for a name to be dropped */
+	NOTIFY_INC_EPOCH = 8, /* Linux 6.16: all names are to be looked up again */
+};
+
+struct change {
+	enum kvfs_change_kind kind;
+	bool own;
+	uint32_t type, epoch;
+	uint64_t ino, parent;
+	char *name;
+};
+
+/* A write that is answered when its readers have it. */
+struct answer {
+	struct answer *next;
+	fuse_req_t req;
+	size_t count;
+};
+
+/* A name to be dropped, while the thread that asked waits for a little. */
+struct drop {
+	struct drop *next;
+	uint64_t parent;
+	char name[KVFS_NAME_MAX + 1];
+	bool done, left; /* left: nobody waits any more, whoever comes frees it */
+};
+
+struct kv_feed {
+	pthread_t thread;
+	struct kv_mount *mount;
+	struct kvfs_feed *feed;
+	_Atomic unsigned own; /* commits of ours since the log was read */
+	_Atomic bool stop;
+	pthread_mutex_t mutex;
+	pthread_cond_t dropped;
+	/* protected by mutex */
+	struct answer *answers;
+	struct drop *drops;
+	/* of the thread alone */
+	struct change *batch;
+	size_t count, cap;
+	bool lost;
+};
+
+/* ---- the kernel ---- */
+
+static void forget_name(struct kv_mount *m, uint64_t parent, const char *name)
+{
+	(void)fuse_lowlevel_notify_inval_entry(m->se, parent, name, strlen(name));
+}
+
+/* False: this kernel cannot. */
+static bool forget_all_names(struct kv_mount *m)
+{
+	struct {
+		uint32_t len;
+		int32_t error;
+		uint64_t unique;
+	} notice = {sizeof(notice), NOTIFY_INC_EPOCH, 0};
+
+	return write(fuse_session_fd(m->se), &notice, sizeof(notice)) >= 0 || errno != EINVAL;
+}
+
+static void forget_everything(struct kv_mount *m)
+{
+	struct timespec lease = {.tv_sec = (time_t)KV_LEASE_S + 1};
+
+	kv_node_replaced(m->nodes, 0);
+	if (m->lease)
+		nanosleep(&lease, NULL);
+	else
+		(void)forget_all_names(m);
+	kv_forget_attr(m, FUSE_ROOT_ID);
+	kv_nodes_forget_attrs(m->nodes);
+}
+
+/* ---- changes ---- */
+
+static int collect(void *arg, const struct kvfs_ll_change *c)
+{
+	struct kv_feed *f = arg;
+	struct change *at;
+
+	if (c->own && !(S_ISREG(c->type) && (c->kind == KVFS_CHANGE_PUT || c->kind == KVFS_CHANGE_APPEND) &&
+			      kv_node_is_read(f->mount->nodes, c->ino)))
+		return 0;
+	if (f->count == f->cap) {
+		size_t cap = f->cap ? f->cap * 2 : 64;
+		struct change *more = cap <= BATCH_MAX ? realloc(f->batch, cap * sizeof(*more)) : NULL;
+
+		f->lost = !more;
+		if (!more)
+			return 1;
+		f->batch = more;
+		f->cap = cap;
+	}
+	at = &f->batch[f->count];
+	*at = (struct change){.kind = c->kind,
+		.own = c->own,
+		.type = c->type,
+		.epoch = c->epoch,
+		.ino = c->ino,
+		.parent = c->parent,
+		.name = strdup(c->name)};
+	f->lost = !at->name;
+	if (f->lost)
+		return 1;
+	f->count++;
+	return 0;
+}
+
+static void drop_pages_from(void *arg, uint64_t id, uint64_t from)
+{
+	struct kv_mount *m = arg;
+
+	(void)fuse_lowlevel_notify_inval_inode(m->se, id, (off_t)(from & ~UINT64_C(4095)), 0);
+}
+
+static void tell(struct kv_mount *m, const struct change *c)
+{
+	struct kvfs_stat st;
+
+	if (c->own || !m->nodes->caching)
+		return;
+	if (c->kind != KVFS_CHANGE_ATTR) {
+		forget_name(m, c->parent, c->name);
+		kv_forget_attr(m, c->parent);
+	}
+	if (!S_ISREG(c->type))
+		kv_forget_attr(m, c->ino);
+	else if (c->kind != KVFS_CHANGE_PUT && c->kind != KVFS_CHANGE_APPEND)
+		kv_node_changed(m->nodes, c->ino, kvfs_ll_getattr(m->store, c->ino, &st) == 0 ? st.epoch : 0);
+}
+
+static void apply(struct kv_feed *f)
+{
+	struct kv_mount *m = f->mount;
+	bool grows = false;
+
+	for (size_t i = 0; i < f->count; i++) {
+		const struct change *c = &f->batch[i];
+
+		if (c->kind == KVFS_CHANGE_PUT)
+			kv_node_replaced(m->nodes, c->ino);
+		else if (c->kind == KVFS_CHANGE_APPEND)
+			grows |= kv_node_appended(m->nodes, c->ino, c->epoch);
+		tell(m, c);
+	}
+	for (size_t i = 0; grows && i < f->count; i++)
+		if (f->batch[i].kind == KVFS_CHANGE_APPEND)
+			kv_node_grow(m->nodes, f->batch[i].ino, drop_pages_from, m);
+}
+
+static void read_changes(struct kv_feed *f)
+{
+	int r;
+
+	f->own = 0;
+	f->lost = false;
+	r = kvfs_feed_read(f->feed, collect, f);
+	if (r < 0)
+		kv_mount_log(f->mount, "the change log cannot be read: %s", strerror(-r));
+	if (r || f->lost)
+		forget_everything(f->mount);
+	else
+		apply(f);
+	for (size_t i = 0; i < f->count; i++)
+		free(f->batch[i].name);
+	f->count = 0;
+	kvfs_feed_done(f->feed);
+}
+
+/* Caching begins when others have been told to wait for us, and ends when the kernel has forgotten everything. */
+static void set_caching(struct kv_feed *f)
+{
+	struct kv_mount *m = f->mount;
+	bool alone = kvfs_feed_alone(f->feed);
+
+	if (alone == m->nodes->caching)
+		return;
+	if (alone) {
+		kvfs_feed_set_caching(f->feed, true);
+		read_changes(f);
+		m->nodes->caching = true;
+	} else {
+		m->nodes->caching = false;
+		forget_everything(m);
+		kvfs_feed_set_caching(f->feed, false);
+	}
+}
+
+static void serve_drops(struct kv_feed *f)
+{
+	struct drop *d;
+
+	pthread_mutex_lock(&f->mutex);
+	while ((d = f->drops)) {
+		f->drops = d->next;
+		pthread_mutex_unlock(&f->mutex);
+		forget_name(f->mount, d->parent, d->name);
+		pthread_mutex_lock(&f->mutex);
+		if (d->left) {
+			free(d);
+		} else {
+			d->done = true;
+			pthread_cond_broadcast(&f->dropped);
+		}
+	}
+	pthread_mutex_unlock(&f->mutex);
+}
+
+static void *run(void *arg)
+{
+	struct kv_feed *f = arg;
+	struct answer *answers, *next;
+
+	while (!f->stop) {
+		(void)kvfs_feed_wait(f->feed, TICK_MS);
+		pthread_mutex_lock(&f->mutex);
+		answers = f->answers;
+		f->answers = NULL;
+		pthread_mutex_unlock(&f->mutex);
+		serve_drops(f);
+		read_changes(f);
+		set_caching(f);
+		for (; answers; answers = next) {
+			next = answers->next;
+			fuse_reply_write(answers->req, answers->count);
+			free(answers);
+		}
+	}
+	return NULL;
+}
+
+/* ---- what is done here ---- */
+
+static _Thread_local struct {
+	uint64_t parent;
+	const char *name;
+} expected;
+
+void kv_feed_expect(uint64_t parent, const char *name)
+{
+	expected.parent = parent;
+	expected.name = name;
+}
+
+/* Has the kernel forget a name, and waits for that, if it does not take long. */
+static void drop_name(struct kv_feed *f, uint64_t parent, const char *name)
+{
+	struct drop *d = calloc(1, sizeof(*d));
+	struct timespec until;
+
+	if (!d)
+		return;
+	d->parent = parent;
+	strncpy(d->name, name, KVFS_NAME_MAX);
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_nsec += NAME_WAIT_MS * 1000000L;
+	until.tv_sec += until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	pthread_mutex_lock(&f->mutex);
+	d->next = f->drops;
+	f->drops = d;
+	kvfs_feed_wake(f->feed);
+	while (!d->done && pthread_cond_timedwait(&f->dropped, &f->mutex, &until) == 0) {
+	}
+	if (d->done)
+		free(d);
+	else
+		d->left = true;
+	pthread_mutex_unlock(&f->mutex);
+}
+
+/* A commit of ours, told by the worker that made it. */
+static int observe(void *arg, const struct kvfs_ll_change *c)
+{
+	struct kv_feed *f = arg;
+	bool asked = expected.name && expected.parent == c->parent && strcmp(expected.name, c->name) == 0;
+
+	if (++f->own == OWN_MAX)
+		kvfs_feed_wake(f->feed);
+	if (c->kind == KVFS_CHANGE_DELETE && S_ISDIR(c->type) && !asked && f->mount->nodes->caching) {
+		kv_forget_attr(f->mount, c->ino);
+		kv_forget_attr(f->mount, c->parent);
+		drop_name(f, c->parent, c->name);
+	}
+	return 0;
+}
+
+void kv_feed_then_reply_write(struct kv_feed *f, fuse_req_t req, size_t count)
+{
+	struct answer *a = malloc(sizeof(*a));
+
+	if (!a) {
+		fuse_reply_write(req, count); /* it is written; only its readers may learn of it a little later */
+		kvfs_feed_wake(f->feed);
+		return;
+	}
+	a->req = req;
+	a->count = count;
+	pthread_mutex_lock(&f->mutex);
+	a->next = f->answers;
+	f->answers = a;
+	pthread_mutex_unlock(&f->mutex);
+	kvfs_feed_wake(f->feed);
+}
+
+/* ---- life ---- */
+
+static void feed_free(struct kv_feed *f)
+{
+	int r = kvfs_ll_observe(f->mount->store, NULL, NULL);
+
+	(void)r;
+	kvfs_feed_close(f->feed);
+	pthread_cond_destroy(&f->dropped);
+	pthread_mutex_destroy(&f->mutex);
+	free(f->batch);
+	free(f);
+}
+
+int kv_feed_start(struct kv_mount *m, struct kv_feed **ret)
+{
+	struct kv_feed *f = calloc(1, sizeof(*f));
+	int r = f ? kvfs_feed_open(m->store, &f->feed) : -ENOMEM;
+
+	if (r < 0) {
+		free(f);
+		return r;
+	}
+	f->mount = m;
+	pthread_mutex_init(&f->mutex, NULL);
+	pthread_cond_init(&f->dropped, NULL);
+	m->lease = !forget_all_names(m);
+	r = kvfs_ll_observe(m->store, observe, f);
+	if (r == 0)
+		r = -pthread_create(&f->thread, NULL, run, f);
+	if (r < 0) {
+		feed_free(f);
+		return r;
+	}
+	kvfs_feed_wake(f->feed);
+	*ret = f;
+	return 0;
+}
+
+bool kv_feed_stop(struct kv_feed *f)
+{
+	struct timespec until;
+
+	if (!f)
+		return true;
+	f->stop = true;
+	kvfs_feed_wake(f->feed);
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += 2;
+	/* A notice that waits for a request nobody will answer any more ends with the process. */
+	if (pthread_timedjoin_np(f->thread, NULL, &until) != 0)
+		return false;
+	feed_free(f);
+	return true;
+}
