@@ -128,6 +128,7 @@ int kvfs_info(struct kvfs_store *store, struct kvfs_info *ret);
 /* A live process that has the store open. */
 struct kvfs_door {
 	pid_t pid;
+	bool lagging; /* a mount that did not answer in time: it may show old names and attributes until it does */
 	uint64_t id;
 	char purpose[16]; /* "library", "command", "mount" */
 	char mountpoint[256]; /* of a mount, absolute; else "" */

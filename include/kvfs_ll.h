@@ -68,7 +68,7 @@ struct kvfs_ll_change {
 	bool own; /* committed by this process */
 	uint32_t type; /* S_IFMT bits of the inode */
 	uint32_t epoch; /* PUT, APPEND: the low 16 bits of the inode's epoch after it */
-	uint64_t sequence;
+	uint64_t sequence; /* in the log: that of its commit, or one after it if the commit made very many changes */
 	uint64_t ino, parent;
 	const char *name;
 };
@@ -76,28 +76,35 @@ struct kvfs_ll_change {
 typedef int kvfs_ll_change_fn(void *arg, const struct kvfs_ll_change *change);
 
 /* Has fn called for each change of each commit this process makes on the store, by the committing thread: after the commit, without the
- * write lock, before the call that committed returns.  One observer per store and process; NULL ends it (no call may be under way). */
+ * write lock, before the call that committed returns. A call on a session has that session's lock then: fn must not take a lock under which
+ * anybody calls the store.  One observer per store and process, else -EBUSY; set it before other threads use the store; NULL ends it
+ * (no call may be under way). */
 KVFS_MUST_CHECK int kvfs_ll_observe(struct kvfs_store *store, kvfs_ll_change_fn *fn, void *arg);
 
 /* The feed of a door that caches what it reads and that others therefore wait for (a mount).  While a feed is open, a commit through a
- * door that has none returns only when kvfs_feed_done() has covered it, or the deadline has passed: then the feed counts as lagging, nobody
+ * door that has none returns only when kvfs_feed_done() of each feed that caches has covered it, or the deadline has passed: then the feed counts as lagging, nobody
  * waits for it any more, and its next read says that it lost track.  Doors with a feed never wait for one another: while
  * there are two, neither may cache (kvfs_feed_alone()).  One thread reads a feed; kvfs_feed_wake() and _alone() are anyone's. */
 struct kvfs_feed;
-/* Starts with the newest commit. -ENOTSUP a store without doors (read-only disk). */
+/* Starts with the newest commit, not caching.  Waits, bounded, until no other feed caches.
+ * -ENOTSUP a store without doors (read-only disk) · -EBUSY this process has a feed of this store. */
 KVFS_MUST_CHECK int kvfs_feed_open(struct kvfs_store *store, struct kvfs_feed **ret);
-/* Waits for a commit by another door, another feed that comes or goes, or kvfs_feed_wake(); at most timeout_ms. 1 or 0 (time is over). */
+/* Waits for a commit by another door, another feed that comes or goes, or kvfs_feed_wake(); at most timeout_ms. 1 or 0 (time is over and
+ * there is nothing to read).  Its own process's commits end it now and then only, so that the ring is not overrun: for the others it is enough to
+ * be read with the next. A commit whose process was killed before it could tell is found when the time is over: a second is a good timeout. */
 int kvfs_feed_wait(struct kvfs_feed *feed, int timeout_ms);
 void kvfs_feed_wake(struct kvfs_feed *feed);
 /* Calls fn for every change since the last read, in order of commits, this process's own included, in one read transaction.
- * 1 when changes were lost (the log is a ring; or it was given up as lagging): everything may have changed, fn was not called for all. */
+ * 1 when changes were lost (the log is a ring; or it was given up as lagging): everything may have changed, fn was not called for all; the
+ * next read goes on from here.  What fn returned, if not 0: the next read begins where this one did. */
 KVFS_MUST_CHECK int kvfs_feed_read(struct kvfs_feed *feed, kvfs_ll_change_fn *fn, void *arg);
 /* All that was read so far has been acted on: wakes who waits for that. */
 void kvfs_feed_done(struct kvfs_feed *feed);
 /* No other live feed of this store.  A look at shared memory, and at the locks of others if there are any. */
 bool kvfs_feed_alone(struct kvfs_feed *feed);
-/* This feed has stopped caching because it is not alone (or caches again).  Opening the second feed waits, bounded, for that. */
-void kvfs_feed_set_caching(struct kvfs_feed *feed, bool caching);
+/* true: to be called before anything is cached; others wait for this feed from then on.  False is the answer when it is not alone, and then it must
+ * not cache.  false: nothing is cached any more: opening another feed, and commits, wait for that, bounded. */
+bool kvfs_feed_set_caching(struct kvfs_feed *feed, bool caching);
 void kvfs_feed_close(struct kvfs_feed *feed);
 
 /* ---- values: one published version, held ------------------------------------------------------------------------------ */

@@ -80,6 +80,8 @@ static void print_text(const struct kvfs_info *info, const struct doors *doors)
 			cli_time(from_ns(d->since_ns), false).s);
 		if (*d->mountpoint)
 			printf(", at %s", cli_quote(d->mountpoint));
+		if (d->lagging)
+			fputs(", lagging", stdout);
 		putchar('\n');
 	}
 }
@@ -108,6 +110,8 @@ static void print_doors_json(struct cli_json *j, const struct doors *doors)
 		if (*d->mountpoint)
 			cli_json_string(&one, "mountpoint", d->mountpoint);
 		json_time_or_null(&one, "since", d->since_ns);
+		if (d->lagging)
+			cli_json_name(&one, "lagging"), fputs("true", stdout);
 		cli_json_end(&one);
 	}
 	fputc(']', j->out);

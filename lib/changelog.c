@@ -41,18 +41,43 @@ static int grow(struct kv_changes *ch, size_t n)
 	return 0;
 }
 
+int kv_changes_add_rec(struct kv_changes *ch, const struct kv_rec_change *rec, const char *name)
+{
+	int r = grow(ch, sizeof *rec + rec->name_len);
+	if (r)
+		return r;
+	memcpy(ch->buf + ch->len, rec, sizeof *rec);
+	if (rec->name_len)
+		memcpy(ch->buf + ch->len + sizeof *rec, name, rec->name_len);
+	ch->len += sizeof *rec + rec->name_len;
+	ch->count++;
+	return 0;
+}
+
 int kv_changes_add(
 	struct kv_changes *ch, enum kv_change_kind kind, uint32_t type, uint64_t ino, uint64_t parent, const char *name, size_t len)
 {
-	struct kv_rec_change rec = {.kind = (uint8_t)kind, .type = type, .name_len = (uint16_t)len, .ino = ino, .parent = parent};
-	int r = grow(ch, sizeof rec + len);
-	if (r)
-		return r;
-	memcpy(ch->buf + ch->len, &rec, sizeof rec);
-	if (len)
-		memcpy(ch->buf + ch->len + sizeof rec, name, len);
-	ch->len += sizeof rec + len;
-	ch->count++;
+	struct kv_rec_change rec = {
+		.kind = (uint8_t)kind, .type = (uint16_t)type, .name_len = (uint16_t)len, .ino = ino, .parent = parent};
+	return kv_changes_add_rec(ch, &rec, name);
+}
+
+int kv_changes_walk(const void *buf, size_t len, struct kv_change *c, kv_change_fn *fn, void *arg)
+{
+	const uint8_t *p = buf;
+	for (size_t at = 0; at < len; at += c->rec.name_len) {
+		if (len - at < sizeof c->rec)
+			return kv_fail(EUCLEAN);
+		memcpy(&c->rec, p + at, sizeof c->rec);
+		at += sizeof c->rec;
+		if (c->rec.name_len >= sizeof c->name || c->rec.name_len > len - at)
+			return kv_fail(EUCLEAN);
+		memcpy(c->name, p + at, c->rec.name_len);
+		c->name[c->rec.name_len] = 0;
+		int r = fn(arg, c);
+		if (r)
+			return r;
+	}
 	return 0;
 }
 
@@ -174,4 +199,93 @@ int kv_log_append(struct kv_txn *txn, struct kv_head *head, const struct kv_chan
 	if (first / KV_LOG_PACK == head->seq / KV_LOG_PACK)
 		return 0;
 	return pack(txn, head->seq);
+}
+
+/* ---- reading ---- */
+
+/* The records of one block of KV_LOG_PACK sequences.  A commit that takes the sequence into another block packs what came before, so
+ * every pack that has a record of the block has its key in it too. */
+struct block {
+	uint64_t first;
+	struct kv_bytes rec[KV_LOG_PACK]; /* data NULL: not there */
+};
+
+static void block_add(struct block *b, uint64_t seq, const void *data, size_t len)
+{
+	if (seq >= b->first && seq - b->first < KV_LOG_PACK)
+		b->rec[seq - b->first] = (struct kv_bytes){data, len};
+}
+
+static int unpack(struct block *b, struct kv_bytes pack)
+{
+	const uint8_t *p = pack.data;
+	for (size_t at = 0; at < pack.len;) {
+		struct packed head;
+		if (pack.len - at < sizeof head)
+			return kv_fail(EUCLEAN);
+		memcpy(&head, p + at, sizeof head);
+		at += sizeof head;
+		if (head.len > pack.len - at)
+			return kv_fail(EUCLEAN);
+		block_add(b, head.seq, p + at, head.len);
+		at += head.len;
+	}
+	return 0;
+}
+
+static int block_load(struct kv_txn *txn, enum kv_table table, struct block *b)
+{
+	struct kv_key_ino key = kv_key_u64(b->first);
+	struct kv_cursor c;
+	int r = kv_cursor_open(txn, table, &c);
+	if (r)
+		return r;
+	for (r = kv_cursor_seek(&c, &key, sizeof key); r == 0; r = kv_cursor_next(&c)) {
+		uint64_t be;
+		if (c.key.len != sizeof be) {
+			r = kv_fail(EUCLEAN);
+			break;
+		}
+		memcpy(&be, c.key.data, sizeof be);
+		if (be64toh(be) - b->first >= KV_LOG_PACK)
+			break;
+		if (table == KV_LOG)
+			block_add(b, be64toh(be), c.value.data, c.value.len);
+		else
+			r = unpack(b, c.value);
+		if (r)
+			break;
+	}
+	kv_cursor_close(&c);
+	return r == -ENOENT ? 0 : r;
+}
+
+int kv_log_read(struct kv_txn *txn, uint64_t after, uint64_t last, kv_change_fn *fn, void *arg)
+{
+	struct block b = {.first = UINT64_MAX};
+	struct kv_change c;
+	for (uint64_t seq = after + 1; seq <= last; seq++) {
+		int r = 0;
+		if (b.first != seq / KV_LOG_PACK * KV_LOG_PACK) {
+			b = (struct block){.first = seq / KV_LOG_PACK * KV_LOG_PACK};
+			r = block_load(txn, KV_HISTORY, &b);
+			if (r == 0)
+				r = block_load(txn, KV_LOG, &b);
+			if (r)
+				return r;
+		}
+		struct kv_bytes rec = b.rec[seq - b.first];
+		struct kv_rec_log log;
+		if (!rec.data)
+			return -ESTALE;
+		if (rec.len < sizeof log)
+			return kv_fail(EUCLEAN);
+		memcpy(&log, rec.data, sizeof log);
+		c.seq = seq;
+		c.time_ns = log.time_ns;
+		r = kv_changes_walk((const uint8_t *)rec.data + sizeof log, rec.len - sizeof log, &c, fn, arg);
+		if (r)
+			return r;
+	}
+	return 0;
 }

@@ -26,7 +26,22 @@ struct kv_changes {
 };
 int kv_changes_add(struct kv_changes *ch, enum kv_change_kind kind, uint32_t type, uint64_t ino, uint64_t parent, const char *name,
 	size_t len);
+/* The same, whole; the name has rec->name_len bytes. */
+int kv_changes_add_rec(struct kv_changes *ch, const struct kv_rec_change *rec, const char *name);
 void kv_changes_free(struct kv_changes *ch);
+
+/* A change as it is read.  Valid during the call only; non-zero ends the walk, which returns it. */
+struct kv_change {
+	struct kv_rec_change rec;
+	char name[256]; /* rec.name_len bytes and a NUL */
+	uint64_t seq; /* of the record it is in */
+	int64_t time_ns;
+};
+typedef int kv_change_fn(void *arg, const struct kv_change *c);
+/* All changes in buf[len]; seq and time_ns of *c are the caller's. */
+int kv_changes_walk(const void *buf, size_t len, struct kv_change *c, kv_change_fn *fn, void *arg);
+/* All changes of the records after `after` up to `last`, in order.  -ESTALE when the ring has dropped some of them. */
+int kv_log_read(struct kv_txn *txn, uint64_t after, uint64_t last, kv_change_fn *fn, void *arg);
 
 /* Appends the records of a commit after head->seq and moves head on to the last of them; trims the ring. */
 int kv_log_append(struct kv_txn *txn, struct kv_head *head, const struct kv_changes *ch);

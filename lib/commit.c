@@ -6,6 +6,7 @@
 #include <errno.h>
 
 #include "err.h"
+#include "feed.h"
 #include "reap.h"
 
 #define INO_BATCH 256
@@ -47,16 +48,17 @@ int kv_commit_end(struct kv_core *core, struct kv_edit *ed, enum kv_sync sync)
 	ed->head.rec.time_ns = kv_ns(ed->now);
 	if (r == 0)
 		r = kv_log_append(&ed->txn, &ed->head, &ed->changes);
-	if (r) {
-		kv_commit_abort(ed);
-	} else {
-		kv_changes_free(&ed->changes);
-		r = kv_db_commit(&ed->txn, sync);
-	}
+	if (r)
+		kv_db_abort(&ed->txn);
+	else
+		r = kv_feed_commit(core, ed, sync);
 	if (r)
 		kv_doors_look_again(core->doors); /* what the reaper was told is not done */
-	if (r == 0 && sync == KV_SYNC_LEVEL && core->durability == KVFS_FULL && core->doors)
+	if (r == 0 && sync == KV_SYNC_LEVEL && core->durability == KVFS_FULL)
 		kv_doors_set_synced(core->doors, kv_ns(ed->now));
+	if (r == 0)
+		kv_feed_tell(core, ed);
+	kv_changes_free(&ed->changes);
 	return r;
 }
 

@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <stdatomic.h>
 
+#include <kvfs_ll.h>
+
 #include "db.h"
 #include "doors.h"
 #include "edit.h"
@@ -29,6 +31,12 @@ struct kv_core {
 	_Atomic size_t buffered;
 	pthread_mutex_t sessions_lock; /* order: a session's own lock, then this; from here to a session's only by trying */
 	struct kvfs_session *sessions; /* those that hold buffers */
+
+	/* feed.c: who is told of this process's own commits */
+	pthread_mutex_t feed_lock; /* a leaf: held for the commit itself while there is a feed */
+	struct kvfs_feed *_Atomic feed; /* changed under feed_lock */
+	kvfs_ll_change_fn *observer;
+	void *observer_arg;
 
 	_Atomic unsigned snapshots; /* transactions that live: a bound keeps reader slots for everybody else */
 

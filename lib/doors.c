@@ -105,6 +105,7 @@ void kv_doors_reap(struct kv_doors *d, unsigned slot)
 	if (door->dirty) {
 		kv_doors_incarnate(door);
 		kv_doors_sweep(d, slot);
+		kv_doors_feed_gone(d, slot);
 		door->dirty = 0;
 	}
 	lock_bytes(d->fd, F_SETLK, F_UNLCK, slot, 1, &fl);
@@ -319,8 +320,10 @@ static int door_claim(struct kv_doors *d, struct kvfs_error *err)
 	}
 	kv_doors_incarnate(&d->t->door[d->self]);
 	d->incarnation = d->t->door[d->self].incarnation;
-	if (d->t->door[d->self].dirty)
+	if (d->t->door[d->self].dirty) {
 		kv_doors_sweep(d, d->self);
+		kv_doors_feed_gone(d, d->self);
+	}
 	d->t->door[d->self].dirty = 1;
 	return 0;
 }
@@ -337,9 +340,6 @@ static void door_fill(struct kv_doors *d, const char *purpose, uint64_t pidns, u
 	door->since = kv_ns(kv_now());
 	door->snapshot = 0;
 	door->handled = 0;
-	door->futex = 0;
-	door->kick = 0;
-	door->state = 0;
 	text_store(door->purpose, KV_ARRAY_LEN(door->purpose), purpose);
 	door->path_changes = 0;
 	text_store(door->mountpoint, KV_ARRAY_LEN(door->mountpoint), "");
@@ -392,6 +392,7 @@ static void door_leave(struct kv_doors *d)
 	struct door *door = &d->t->door[d->self];
 
 	door->id = 0;
+	kv_doors_feed_gone(d, d->self);
 	door->dirty = 0;
 }
 
@@ -506,6 +507,7 @@ static void door_describe(const struct door *door, uint64_t id, struct kvfs_door
 	ret->pid = (pid_t)door->pid;
 	ret->id = id;
 	ret->since_ns = door->since;
+	ret->lagging = door->state & DOOR_LAGGING;
 	text_load(door->purpose, KV_ARRAY_LEN(door->purpose), ret->purpose);
 	do {
 		before = door->path_changes;

@@ -57,6 +57,26 @@ void kv_doors_look_again(struct kv_doors *d);
 uint64_t kv_doors_walk(struct kv_doors *d);
 void kv_doors_set_walk(struct kv_doors *d, uint64_t at);
 
+/* ---- feeds (kvfs_ll.h): doors that cache what they read, and that commits through other doors wait for (doors_feed.c) ---- */
+
+/* After a commit whose last record is `seq` and that changed something: has every feed told, and unless this door has one itself, waits until they
+ * have handled it.  One look at shared memory when there is no feed. */
+void kv_doors_tell(struct kv_doors *d, uint64_t seq);
+/* This door has a feed.  Waits, bounded, until no other caches. */
+void kv_doors_feed_begin(struct kv_doors *d);
+void kv_doors_feed_end(struct kv_doors *d);
+bool kv_doors_feed_alone(struct kv_doors *d);
+/* False: it may not cache, because it is not alone. */
+bool kv_doors_feed_set_caching(struct kv_doors *d, bool caching);
+void kv_doors_feed_handled(struct kv_doors *d, uint64_t seq);
+/* Somebody gave this feed up since the last call: it has to take everything for changed. */
+bool kv_doors_feed_caught_lagging(struct kv_doors *d);
+/* How often this feed was told something; and waits until that is another number than `seen`: false when ms are over first. */
+uint32_t kv_doors_feed_kicks(struct kv_doors *d);
+bool kv_doors_feed_sleep(struct kv_doors *d, uint32_t seen, int ms);
+/* Tells it to this door's own feed. */
+void kv_doors_feed_kick(struct kv_doors *d);
+
 /* ---- store-wide snapshots, for `kvfs info`: when this door's oldest one began ---- */
 
 /* A live snapshot; the caller's to keep in place from begin to end, and to leave alone. */

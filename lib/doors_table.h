@@ -1,8 +1,9 @@
-/* The bytes of the table of doors (FORMAT.md) and what a process keeps beside them; for doors.c, who is there, and doors_hold.c,
- * what is held.
+/* The bytes of the table of doors (FORMAT.md) and what a process keeps beside them; for doors.c, who is there, doors_hold.c, what is
+ * held, and doors_feed.c, who is waited for.
  *
  * Any process may be killed between any two instructions, and nothing here waits for another process.  What keeps it right:
- *  D1  A door is alive while its process holds the write lock on byte [slot] of the file.  Only who holds that lock writes the slot.
+ *  D1  A door is alive while its process holds the write lock on byte [slot] of the file.  Only who holds that lock writes the slot,
+ *      but for what is told to a feed: `kick`, and the mark in `state`.
  *  D2  A slot that is taken gets a new incarnation, and holds name the incarnation: all those of an earlier one are void at once.
  *      `dirty` stays set from the claim to the orderly end: who finds it set sweeps the table and sets `all`.
  *  D3  A hold slot belongs to whoever put its word in `owner` by compare-and-swap; a free one has blob 0.  So what a scan sees
@@ -47,12 +48,18 @@ struct header {
 	_Alignas(64) _Atomic uint32_t doors_end; /* no slot from here on was ever taken */
 	_Atomic uint32_t all; /* the ring does not tell everything */
 	_Atomic uint32_t pending; /* the ring has something */
-	_Atomic uint32_t mounts; /* doors that others wait for, give or take those that died */
+	_Atomic uint32_t mounts; /* low half: doors with a feed, give or take those that died; upper half: changes of it */
 	_Atomic int64_t synced;
 	_Atomic uint64_t walk; /* kv_doors_walk() */
 	_Atomic uint32_t names; /* slots of `name` taken, give or take those of dead doors: 0 says that none is */
 	uint32_t reserved;
 	uint8_t pad[4096 - 64 - 40];
+};
+
+enum {
+	DOOR_FEED = 1 << 0, /* it has a feed */
+	DOOR_CACHING = 1 << 1, /* which others wait for */
+	DOOR_LAGGING = 1 << 2, /* but one did in vain: it has not dropped what it should */
 };
 
 struct door {
@@ -68,7 +75,7 @@ struct door {
 	_Atomic int64_t snapshot; /* when the oldest one began, CLOCK_MONOTONIC, ns; 0 none */
 	_Atomic uint64_t handled; /* log sequence up to which this door has acted on changes */
 	_Atomic uint32_t futex; /* grows with it: what others wait on */
-	_Atomic uint32_t state; /* flags of a mount */
+	_Atomic uint32_t state; /* DOOR_ flags: the feed */
 	_Atomic uint64_t purpose[2];
 	_Atomic uint32_t path_changes; /* odd while the mountpoint is being written */
 	_Atomic uint32_t kick; /* futex of a mount: grows when there is something for it to handle */
@@ -130,6 +137,8 @@ void kv_doors_incarnate(struct door *door);
 void kv_doors_sweep(struct kv_doors *d, unsigned slot);
 /* Cleans up behind a door that died.  Harmless when it lives. */
 void kv_doors_reap(struct kv_doors *d, unsigned slot);
+/* A feed that was in the slot is there no more.  Harmless when there was none. */
+void kv_doors_feed_gone(struct kv_doors *d, unsigned slot);
 /* Gives every hold of this process back. */
 void kv_doors_drop_holds(struct kv_doors *d);
 

@@ -120,12 +120,14 @@ enum kv_change_kind {
 	KV_CHANGE_MKDIR,
 	KV_CHANGE_MAKE, /* link, symbolic link, special file */
 	KV_CHANGE_ATTR,
+	KV_CHANGE_APPEND, /* a value grew at its end, and changed in no other way */
 };
 struct kv_rec_change {
 	uint8_t kind;
 	uint8_t reserved;
 	uint16_t name_len;
-	uint32_t type;
+	uint16_t type; /* S_IFMT bits */
+	uint16_t epoch; /* PUT, APPEND: low bits of the inode's epoch after it; else 0 */
 	uint64_t ino, parent;
 } KV_PACKED;
 

@@ -162,6 +162,7 @@ static void free_core(struct kv_core *core, bool inherited)
 	kv_doors_close(core->doors, inherited);
 	pthread_mutex_destroy(&core->ino_lock);
 	pthread_mutex_destroy(&core->sessions_lock);
+	pthread_mutex_destroy(&core->feed_lock);
 	free(core->path);
 	free(core);
 }
@@ -236,6 +237,7 @@ static int new_core(int dirfd, const char *path, const struct kvfs_options *opt,
 		return kv_explain(err, ENOMEM, "out of memory");
 	pthread_mutex_init(&core->ino_lock, NULL);
 	pthread_mutex_init(&core->sessions_lock, NULL);
+	pthread_mutex_init(&core->feed_lock, NULL);
 	core->path = realpath(path, NULL);
 	core->rdonly = opt->flags & KVFS_RDONLY;
 	core->durability = opt->durability;

@@ -176,15 +176,23 @@ uint64_t kv_value_new_blob(struct kv_edit *ed)
 /* ---- replacing ---- */
 
 /* What every publication does to the inode and the log. */
-static int published(struct kv_edit *ed, struct kv_inode *inode, const struct timespec *mtime)
+static int published(struct kv_edit *ed, struct kv_inode *inode, bool append, const struct timespec *mtime)
 {
+	bool is_new = !inode->rec.epoch;
 	inode->rec.version = ed->seq;
 	inode->rec.epoch++;
 	inode->rec.mtime = kv_rec_time(mtime ? *mtime : ed->now);
 	inode->rec.ctime = kv_rec_time(ed->now);
 	ed->head.rec.value_bytes += inode->rec.size;
-	return kv_changes_add(&ed->changes, KV_CHANGE_PUT, inode->rec.mode & S_IFMT, inode->ino, inode->rec.parent, inode->name,
-		inode->rec.name_len);
+	struct kv_rec_change rec = {
+		.kind = append && !is_new ? KV_CHANGE_APPEND : KV_CHANGE_PUT,
+		.name_len = inode->rec.name_len,
+		.type = inode->rec.mode & S_IFMT,
+		.epoch = (uint16_t)inode->rec.epoch,
+		.ino = inode->ino,
+		.parent = inode->rec.parent,
+	};
+	return kv_changes_add_rec(&ed->changes, &rec, inode->name);
 }
 
 static void set_dense(struct kv_inode *inode, bool dense)
@@ -208,7 +216,7 @@ int kv_value_replace(struct kv_edit *ed, struct kv_inode *inode, const struct kv
 	inode->rec.ncuts = inode->rec.nskips = 0;
 	set_dense(inode, content->dense);
 	kv_inode_set_tail(inode, content->tail, content->tail_len);
-	return published(ed, inode, mtime);
+	return published(ed, inode, false, mtime);
 }
 
 int kv_value_create_empty(struct kv_edit *ed, struct kv_inode *inode)
@@ -473,7 +481,7 @@ int kv_value_patch(struct kv_edit *ed, struct kv_inode *inode, const struct kv_p
 	inode->rec.size = p.size;
 	inode->rec.stored = kv_min(inode->rec.stored, p.size - inode->rec.tail_len);
 	set_dense(inode, is_dense(&p));
-	return published(ed, inode, mtime);
+	return published(ed, inode, patch->append, mtime);
 }
 
 /* ---- appending: a patch whose writes lie in one piece of memory ---- */
