@@ -81,16 +81,34 @@ static int take_options(struct cli *cli, struct request *q, char *list)
 
 /* ---- the mount point ---- */
 
+/* Clears a mount whose process died.  What the kernel has cached of it still answers: only a request tells. */
+static int clear_dead_mount(struct cli *cli, const char *arg)
+{
+	char path[PATH_MAX], why[512] = "";
+	struct statvfs st;
+	int r;
+
+	if (statvfs(arg, &st) == 0 || errno != ENOTCONN)
+		return CLI_DONE;
+	r = mountpoint_resolve(arg, path);
+	if (r < 0)
+		return cli_failf(cli, arg, "%s", strerror(-r));
+	if (!kv_mounted_at(path, NULL, NULL) || mountpoint_clear(path, true, why, sizeof(why)) < 0)
+		return cli_failf(cli, arg, "the mount there has lost its process, and cannot be cleared (`fusermount3 -uz` may): %s",
+			why[0] ? why : "it is not a store's");
+	return CLI_DONE;
+}
+
 /* Its absolute name into path[PATH_MAX]. */
 static int find_mountpoint(struct cli *cli, const char *arg, char *path)
 {
 	struct stat st;
+	int status = clear_dead_mount(cli, arg);
 
-	if (!realpath(arg, path) || stat(path, &st) < 0) {
-		if (errno == ENOTCONN)
-			return cli_failf(cli, arg, "the mount there has lost its process; clear it with `kvfs umount`");
+	if (status != CLI_DONE)
+		return status;
+	if (!realpath(arg, path) || stat(path, &st) < 0)
 		return cli_failf(cli, arg, "%s", strerror(errno));
-	}
 	if (!S_ISDIR(st.st_mode))
 		return cli_failf(cli, arg, "not a directory");
 	if (kv_mounted_at(path, NULL, NULL))

@@ -20,8 +20,7 @@ extern char **environ;
 
 enum { PATIENCE_MS = 60000 };
 
-/* The absolute name of a mount point, whose own process may be dead: then only the directory above it can be asked. */
-static int resolve(const char *arg, char *path)
+int mountpoint_resolve(const char *arg, char *path)
 {
 	char *copy, *slash, *name, above[PATH_MAX];
 	int r = 0;
@@ -97,17 +96,30 @@ static int fusermount(const char *path, bool lazy, char *why, size_t cap)
 	return status;
 }
 
+int mountpoint_clear(const char *path, bool lazy, char *why, size_t cap)
+{
+	why[0] = '\0';
+	if (umount2(path, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)) == 0)
+		return 0;
+	if (errno != EPERM) {
+		snprintf(why, cap, "%s", strerror(errno));
+		return -errno;
+	}
+	if (fusermount(path, lazy, why, cap) == 0)
+		return 0;
+	return strstr(why, "busy") ? -EBUSY : -EPERM;
+}
+
 static int unmount(struct cli *cli, const char *arg, const char *path, bool dead)
 {
-	char why[512] = "";
+	char why[512];
+	int r = mountpoint_clear(path, dead, why, sizeof(why));
 
-	if (umount2(path, UMOUNT_NOFOLLOW | (dead ? MNT_DETACH : 0)) == 0)
+	if (r == 0)
 		return CLI_DONE;
-	if (errno == EPERM && fusermount(path, dead, why, sizeof(why)) == 0)
-		return CLI_DONE;
-	if (errno == EBUSY || strstr(why, "busy"))
+	if (r == -EBUSY)
 		return cli_failf(cli, arg, "in use: a program has something in it open, or works in it (`fuser -vm` tells which)");
-	return cli_failf(cli, arg, "%s", why[0] ? why : strerror(errno));
+	return cli_failf(cli, arg, "%s", why[0] ? why : strerror(-r));
 }
 
 int cmd_umount(struct cli *cli, int argc, char **argv)
@@ -120,7 +132,7 @@ int cmd_umount(struct cli *cli, int argc, char **argv)
 	while (cli_option(cli, argc, argv, "", NULL) != -1)
 		;
 	cli_operands(cli, argc, 1, 1);
-	r = resolve(argv[optind], path);
+	r = mountpoint_resolve(argv[optind], path);
 	if (r < 0)
 		return cli_failf(cli, argv[optind], "%s", strerror(-r));
 	if (!kv_mounted_at(path, NULL, source))

@@ -48,6 +48,12 @@ __attribute__((format(printf, 2, 3))) void kv_mount_log(const struct kv_mount *m
  * source[PATH_MAX] (both may be NULL). */
 bool kv_mounted_at(const char *path, unsigned *ret_minor, char *ret_source);
 
+/* cmd_umount.c: the absolute name of a mount point into path[PATH_MAX], whose own process may be dead: then only the directory above it
+ * can be asked. */
+int mountpoint_resolve(const char *arg, char *path);
+/* Unmounts it, with fusermount3's help where that is needed; `lazy`: now, whoever still uses it.  Why not, in why[cap].  -EBUSY */
+int mountpoint_clear(const char *path, bool lazy, char *why, size_t cap);
+
 static inline struct kv_mount *kv_mount_of(fuse_req_t req)
 {
 	return fuse_req_userdata(req);

@@ -124,7 +124,11 @@ class Model:
         if self.free(name):
             with open(self.b.path(name), 'ab', buffering=0) as file:
                 file.write(data)
-            self.keys.setdefault(name, Value()).data += data
+            value = self.keys.setdefault(name, Value())
+            for _, read, versions in self.readers:
+                if read is value and versions[-1] == value.data:
+                    versions.append(value.data + data)  # a reader may see what is appended
+            value.data += data
 
     def patch(self, name):
         data = self.some_bytes()
@@ -181,12 +185,14 @@ class Model:
         if name in self.keys:
             if len(self.readers) > 8:
                 os.close(self.readers.pop(0)[0])
-            self.readers.append((os.open(self.b.path(name), os.O_RDONLY), self.keys[name].data))
+            self.readers.append((os.open(self.b.path(name), os.O_RDONLY), self.keys[name], [self.keys[name].data]))
 
     def check_reader(self, _):
         if self.readers:
-            fd, data = self.r.choice(self.readers)
-            equal(os.fstat(fd).st_size, len(data))
+            fd, _, versions = self.r.choice(self.readers)
+            size = os.fstat(fd).st_size
+            data = next((v for v in versions if len(v) == size), b'')
+            equal(size, len(data))
             at = self.r.randrange(len(data) + 1)
             equal(os.pread(fd, 100_000, at), data[at:at + 100_000])
 
@@ -269,7 +275,7 @@ def test_model(b):
     while model.writers:
         model.close_writer(None)
     elsewhere(model.check_all)
-    for fd, _ in model.readers:
+    for fd, _, _ in model.readers:
         os.close(fd)
     b.down()
     b.up()
