@@ -195,6 +195,12 @@ void kvfs_session_close(struct kvfs_session *s)
 	free(s);
 }
 
+/* The size that a session of parts gives to a value of `base` bytes: as kv_value_patch() will. */
+static uint64_t size_on(const struct kvfs_session *s, uint64_t base)
+{
+	return s->sized ? s->size : kv_max(base, s->end);
+}
+
 /* ---- bytes, locked ---- */
 
 ssize_t kvfs_session_read(struct kvfs_session *s, void *buf, size_t len, uint64_t offset)
@@ -248,6 +254,32 @@ int kvfs_session_clear(struct kvfs_session *s)
 	s->cut = UINT64_MAX;
 	s->size = s->end = 0;
 	return 0;
+}
+
+int kvfs_session_refresh(struct kvfs_session *s)
+{
+	struct kvfs_value *newest;
+	struct kvfs_stat st;
+	int r = kv_core_check(s->core);
+	if (r)
+		return r;
+	KV_GUARD(&s->lock);
+	if (s->replace || s->orphan)
+		return 0;
+	r = kv_held_open(s->core, s->ino, &newest, &st);
+	if (r == -ENOENT) { /* deleted meanwhile: it goes on as on an unlinked file */
+		s->orphan = true;
+		return 0;
+	}
+	if (r)
+		return r;
+	uint64_t size = size_on(s, st.size);
+	bool changed = size != s->size || !kv_held_same(s->base, newest);
+	kvfs_value_close(s->base);
+	s->base = newest;
+	s->size = size;
+	s->st = st;
+	return changed;
 }
 
 /* ---- publication ---- */
@@ -542,7 +574,7 @@ static int merge(struct kvfs_session *s, struct kvfs_session *whole)
 	if (r)
 		return r;
 	s->base = newest;
-	s->size = s->sized ? size : kv_max(st.size, s->end);
+	s->size = size_on(s, st.size);
 	whole->ino = s->ino;
 	whole->replace = whole->dirty = true;
 	r = copy_all(s, whole);
