@@ -79,22 +79,47 @@ int kvfs_session_open(struct kvfs_store *store, uint64_t ino, bool truncate, str
 	return 0;
 }
 
-/* What a new key will be: -EEXIST when it is reserved and there already. */
-static int look_at_name(struct kvfs_session *s, struct kvfs_cred cred, uint32_t mode)
+/* The write lock is what makes it sound (doors_names.c, D7), nothing is written. */
+static int reserve_name(struct kvfs_session *s)
+{
+	struct kv_edit ed;
+	struct kv_dirent ent;
+	size_t len = strlen(s->name);
+	int r = kv_commit_begin(s->core, &ed);
+	if (r)
+		return r;
+	r = kv_dirent_get(&ed.txn, s->parent, s->name, len, &ent);
+	if (r == -ENOENT)
+		r = kv_doors_name_take(s->core->doors, s->parent, s->name, len, &s->reserved);
+	else if (r == 0)
+		r = -EEXIST;
+	kv_commit_abort(&ed);
+	return r;
+}
+
+void kv_session_give_back_name(struct kvfs_session *s)
+{
+	if (s->reserved)
+		kv_doors_name_give_back(s->core->doors, s->reserved);
+	s->reserved = 0;
+}
+
+int kv_session_check_name(struct kvfs_session *s, uint64_t parent, const char *name)
+{
+	return kv_doors_name_taken(s->core->doors, parent, name, strlen(name), s->reserved) ? -EEXIST : 0;
+}
+
+/* What a new key will be. */
+static int look_at_dir(struct kvfs_session *s, struct kvfs_cred cred, uint32_t mode)
 {
 	struct kv_txn txn;
 	struct kv_inode dir;
-	struct kv_dirent ent;
 	int r = kv_db_read(s->core->db, &txn);
 	if (r)
 		return r;
 	r = kv_inode_get(&txn, s->parent, &dir);
 	if (r == 0 && !S_ISDIR(dir.rec.mode))
 		r = kv_fail(ENOTDIR);
-	if (r == 0 && s->excl) {
-		r = kv_dirent_get(&txn, s->parent, s->name, strlen(s->name), &ent);
-		r = r == -ENOENT ? 0 : r ? r : -EEXIST;
-	}
 	kv_db_read_end(&txn);
 	if (r)
 		return r;
@@ -125,7 +150,9 @@ int kvfs_session_create(struct kvfs_store *store, uint64_t parent, const char *n
 	s->excl = excl;
 	s->parent = parent;
 	strcpy(s->name, name);
-	r = look_at_name(s, cred, mode);
+	r = look_at_dir(s, cred, mode);
+	if (r == 0)
+		r = excl ? reserve_name(s) : kv_session_check_name(s, parent, name);
 	if (r == 0)
 		r = kv_commit_reserve_ino(store->core, &s->ino);
 	if (r) {
@@ -177,6 +204,7 @@ void kvfs_session_close(struct kvfs_session *s)
 		int r = kv_session_reset(s);
 		(void)r; /* what could not be retired now is found as a dead door's later */
 		kv_session_drop_buffers(s, 0);
+		kv_session_give_back_name(s);
 		pthread_mutex_lock(&core->sessions_lock);
 		if (s->prev)
 			s->prev->next = s->next;
@@ -357,6 +385,7 @@ static int find_place(struct kvfs_session *s, struct kv_edit *ed, struct kv_plac
 static int find_target(struct kvfs_session *s, struct kv_edit *ed, struct kv_inode *ret)
 {
 	struct kv_place place;
+	ed->own_name = s->reserved;
 	if (!s->is_new) {
 		int r = kv_inode_load(&ed->txn, s->ino, ret);
 		return r ? r : kv_session_check_cond(s->cond, s->cond_version, true, ret->rec.version);
@@ -496,6 +525,24 @@ static int publish_times(struct kvfs_session *s)
 	return r;
 }
 
+/* Ends a publication by `r`.  With its commit the name is there, so the reservation goes first, while the lock still keeps everybody out.  Should
+ * there be no commit after all it is made anew, unless somebody was faster: the next try finds out. */
+static int finish(struct kvfs_session *s, struct kv_edit *ed, const struct kv_inode *inode, struct kvfs_value *base, int r)
+{
+	bool reserved = r == 0 && s->reserved;
+	if (reserved)
+		kv_session_give_back_name(s);
+	r = kv_commit_finish(s->core, ed, r);
+	if (r) {
+		kvfs_value_close(base);
+		int again = reserved ? reserve_name(s) : 0;
+		(void)again;
+	} else {
+		settle(s, inode, base);
+	}
+	return r;
+}
+
 static int publish_value(struct kvfs_session *s)
 {
 	struct kv_edit ed;
@@ -512,12 +559,7 @@ static int publish_value(struct kvfs_session *s)
 		s->orphan = true;
 		return 0;
 	}
-	r = kv_commit_finish(s->core, &ed, r);
-	if (r)
-		kvfs_value_close(base);
-	else
-		settle(s, &inode, base);
-	return r;
+	return finish(s, &ed, &inode, base, r);
 }
 
 /* ---- publishing a session of parts as a whole value ---- */
@@ -663,12 +705,7 @@ static int append_once(struct kvfs_session *s, const void *buf, size_t len)
 	}
 	if (r == 0)
 		r = kv_held_new(s->core, &inode, true, &base);
-	r = kv_commit_finish(s->core, &ed, r);
-	if (r)
-		kvfs_value_close(base);
-	else
-		settle(s, &inode, base);
-	return r;
+	return finish(s, &ed, &inode, base, r);
 }
 
 ssize_t kvfs_session_append(struct kvfs_session *s, const void *buf, size_t len)
@@ -697,4 +734,5 @@ void kvfs_session_orphan(struct kvfs_session *s)
 		return;
 	KV_GUARD(&s->lock);
 	s->orphan = true;
+	kv_session_give_back_name(s);
 }
