@@ -12,6 +12,7 @@
  *  - Fork: in a child, every handle that the parent opened is dead; each call on it answers -EBADFD and touches nothing.
  *    Open the store again in the child.  The closing calls are safe there and free memory only.
  *  - Durability: a writing call returns when its change is durable by the level the store was opened with.
+ *  - A name that a program has reserved (a file of a mount opened with O_EXCL, until its close) cannot be made by anybody else: -EEXIST.
  *  - Common errors, not repeated below: -EINVAL illegal key or argument, -ENAMETOOLONG key or component too long, -ENOMEM,
  *    -EIO the disk failed, -ENOSPC the disk is full (nothing was changed), -EROFS opened read-only, -EUCLEAN a record is
  *    damaged (kvfs_damage() says which), -EBADFD the handle was inherited by fork.

@@ -128,9 +128,9 @@ struct kvfs_session;
  * value as it is at publication. */
 KVFS_MUST_CHECK int kvfs_session_open(struct kvfs_store *store, uint64_t ino, bool truncate, struct kvfs_session **ret);
 /* For a new key: nothing is in the store before publication.  `mode` permission bits.  If the name has come to exist by
- * then, its value is replaced.  With `excl` the name is reserved: until the session is published, renamed or closed (or its door ends) no
- * door makes it, -EEXIST.
- * -EEXIST with excl and the name there now, or reserved · -ENOENT the directory is gone · -ENFILE too many reserved names. */
+ * then, its value is replaced.  With `excl` the name is reserved: until the session is published, renamed, an orphan or closed (or its door ends)
+ * nobody else makes it, through any door: -EEXIST.
+ * -EEXIST the name is another session's reservation, or, with excl, there now · -ENOENT the directory is gone · -ENFILE too many reserved names. */
 KVFS_MUST_CHECK int kvfs_session_create(struct kvfs_store *store, uint64_t parent, const char *name, uint32_t mode,
 	struct kvfs_cred cred, bool excl, struct kvfs_session **ret);
 
@@ -161,7 +161,7 @@ bool kvfs_session_replaces(struct kvfs_session *s);
 bool kvfs_session_is_new(struct kvfs_session *s);
 /* True when there is something to publish: written, truncated, times set, or a new key. */
 bool kvfs_session_is_dirty(struct kvfs_session *s);
-/* A new key is renamed before it is published. -EINVAL when it is published already. */
+/* A new key is renamed before it is published. -EINVAL when it is published already, -EEXIST the new name is reserved. */
 KVFS_MUST_CHECK int kvfs_session_rename(struct kvfs_session *s, uint64_t parent, const char *name);
 /* The key was unlinked or replaced: publish does nothing from now on; reads and writes go on as on an unlinked file. */
 void kvfs_session_orphan(struct kvfs_session *s);

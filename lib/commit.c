@@ -12,6 +12,11 @@
 #define INO_BATCH 256
 #define INO_MAX (1ull << 44)
 
+static bool is_reserved(const struct kv_edit *ed, uint64_t dir, const char *name, size_t len)
+{
+	return kv_doors_name_taken(ed->doors, dir, name, len, ed->own_name);
+}
+
 int kv_commit_begin(struct kv_core *core, struct kv_edit *ret)
 {
 	int r = kv_core_check(core);
@@ -19,7 +24,7 @@ int kv_commit_begin(struct kv_core *core, struct kv_edit *ret)
 		return r;
 	if (core->rdonly)
 		return kv_fail(EROFS);
-	struct kv_edit ed = {.layout = core->layout};
+	struct kv_edit ed = {.layout = core->layout, .reserved = is_reserved, .doors = core->doors};
 	r = kv_db_write(core->db, &ed.txn);
 	if (r)
 		return r;

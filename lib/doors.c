@@ -1,4 +1,4 @@
-/* The table of doors, first half: the file, the slots, who is there.  doors_table.h has the bytes and the invariants D1 to D6. */
+/* The table of doors, first part: the file, the slots, who is there.  doors_table.h has the bytes and the invariants. */
 #include "doors_table.h"
 
 #include <errno.h>

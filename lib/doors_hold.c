@@ -1,4 +1,4 @@
-/* The table of doors, second half: holds and what became of them.  doors_table.h has the bytes and the invariants D1 to D6.
+/* The table of doors, second part: holds and what became of them.  doors_table.h has the bytes and the invariants.
  *
  * A process counts its handles in a table of its own and enters one shared slot for each (blob, gen), so that only the first handle
  * and the last touch shared memory. */
@@ -13,25 +13,9 @@
 
 #define OWNER_WANTED (1ull << 63)
 
-/* generation in bits 0..31, door in 32..47, incarnation in 48..62 */
-static uint64_t owner_word(uint32_t gen, unsigned door, uint32_t incarnation)
-{
-	return gen | (uint64_t)door << 32 | (uint64_t)incarnation << 48;
-}
-
 static uint32_t owner_gen(uint64_t owner)
 {
 	return (uint32_t)owner;
-}
-
-static unsigned owner_door(uint64_t owner)
-{
-	return (owner >> 32) % KV_DOORS_MAX; /* the modulo: a damaged word must not lead outside */
-}
-
-static uint32_t owner_incarnation(uint64_t owner)
-{
-	return (owner >> 48) & INCARNATIONS;
 }
 
 /* ---- holds: the shared side ---- */
@@ -94,7 +78,7 @@ static int64_t slot_take(struct kv_doors *d, uint64_t blob, uint32_t gen)
 			return slot;
 		marks_add(t, blob, (uint32_t)slot, 1);
 		if (atomic_compare_exchange_strong(
-			    &hold_at(t, (uint32_t)slot)->owner, &nobody, owner_word(gen, d->self, d->incarnation))) {
+			    &hold_at(t, (uint32_t)slot)->owner, &nobody, kv_owner_word(gen, d->self, d->incarnation))) {
 			hold_at(t, (uint32_t)slot)->blob = blob;
 			return slot;
 		}
@@ -119,7 +103,7 @@ static void slot_give_back(struct kv_doors *d, uint64_t blob, uint32_t slot)
 static void slot_recover(struct kv_doors *d, uint32_t slot, uint64_t dead)
 {
 	struct hold *h = hold_at(d->t, slot);
-	uint64_t mine = owner_word(0, d->self, d->incarnation) | OWNER_WANTED, blob;
+	uint64_t mine = kv_owner_word(0, d->self, d->incarnation) | OWNER_WANTED, blob;
 
 	if (!atomic_compare_exchange_strong(&h->owner, &dead, mine))
 		return;
@@ -140,10 +124,11 @@ void kv_doors_sweep(struct kv_doors *d, unsigned door)
 	for (uint32_t slot = 0; slot < KV_HOLDS_MAX; slot++) {
 		uint64_t owner = hold_at(t, slot)->owner;
 
-		if (owner && owner_door(owner) == door && owner_incarnation(owner) != now)
+		if (owner && kv_owner_door(owner) == door && kv_owner_incarnation(owner) != now)
 			slot_recover(d, slot, owner);
 	}
 	t->h.all = 1;
+	kv_doors_sweep_names(d, door);
 }
 
 static void reap_all(struct kv_doors *d)
@@ -281,11 +266,10 @@ static bool slot_holds(struct kv_doors *d, uint32_t slot, uint64_t blob, uint64_
 
 	for (;;) {
 		uint64_t owner = h->owner;
-		unsigned door = owner_door(owner);
 
 		if (!owner || h->blob != blob || owner_gen(owner) >= below)
 			return false;
-		if (owner_incarnation(owner) != d->t->door[door].incarnation || !kv_doors_slot_alive(d, door)) {
+		if (!kv_doors_owner_alive(d, owner)) {
 			slot_recover(d, slot, owner);
 			continue;
 		}

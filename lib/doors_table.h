@@ -1,5 +1,5 @@
 /* The bytes of the table of doors (FORMAT.md) and what a process keeps beside them; for doors.c, who is there, doors_hold.c, what is
- * held, and doors_feed.c, who is waited for.
+ * held, doors_feed.c, who is waited for, and doors_names.c, what is reserved.
  *
  * Any process may be killed between any two instructions, and nothing here waits for another process.  What keeps it right:
  *  D1  A door is alive while its process holds the write lock on byte [slot] of the file.  Only who holds that lock writes the slot,
@@ -51,7 +51,7 @@ struct header {
 	_Atomic uint32_t mounts; /* low half: doors with a feed, give or take those that died; upper half: changes of it */
 	_Atomic int64_t synced;
 	_Atomic uint64_t walk; /* kv_doors_walk() */
-	_Atomic uint32_t names; /* slots of `name` taken, give or take those of dead doors: 0 says that none is */
+	_Atomic uint32_t names_end; /* no slot of `name` from here on is taken; written under the store's write lock only */
 	uint32_t reserved;
 	uint8_t pad[4096 - 64 - 40];
 };
@@ -84,7 +84,7 @@ struct door {
 };
 
 struct hold {
-	_Atomic uint64_t owner; /* owner_word(), OWNER_WANTED; 0 free */
+	_Atomic uint64_t owner; /* kv_owner_word(), OWNER_WANTED; 0 free */
 	_Atomic uint64_t blob; /* 0 while the slot is being taken or given back */
 };
 
@@ -94,8 +94,8 @@ struct bucket {
 
 /* A name that O_EXCL has reserved. */
 struct reserved_name {
-	_Atomic uint64_t owner; /* as in struct hold; 0 free */
-	_Atomic uint64_t hash; /* of (directory, name); 0 while the slot is being taken or given back */
+	_Atomic uint64_t owner; /* kv_owner_word() with generation 0; 0 free */
+	_Atomic uint64_t hash; /* of (directory, name); means nothing in a free slot */
 };
 
 struct table {
@@ -110,7 +110,9 @@ struct table {
 static_assert(sizeof(struct header) == 4096 && sizeof(struct door) == 512 && sizeof(struct bucket) == 128, "FORMAT.md");
 static_assert(offsetof(struct header, doors_end) == 64 && offsetof(struct door, mountpoint) == 104, "FORMAT.md");
 static_assert(offsetof(struct table, ring) == 0x41000 && offsetof(struct table, mark) == 0x42000, "FORMAT.md");
-static_assert(offsetof(struct table, bucket) == 0x4a000 && offsetof(struct table, name) == 0x14a000 && sizeof(struct table) == 0x14e000, "FORMAT.md");
+static_assert(
+	offsetof(struct table, bucket) == 0x4a000 && offsetof(struct table, name) == 0x14a000 && sizeof(struct table) == 0x14e000,
+	"FORMAT.md");
 static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "a lock inside an atomic would not be shared");
 
 struct kv_doors {
@@ -139,8 +141,34 @@ void kv_doors_sweep(struct kv_doors *d, unsigned slot);
 void kv_doors_reap(struct kv_doors *d, unsigned slot);
 /* A feed that was in the slot is there no more.  Harmless when there was none. */
 void kv_doors_feed_gone(struct kv_doors *d, unsigned slot);
+/* The same for names. */
+void kv_doors_sweep_names(struct kv_doors *d, unsigned slot);
 /* Gives every hold of this process back. */
 void kv_doors_drop_holds(struct kv_doors *d);
+
+/* Who owns a slot of the table: generation in bits 0..31, door in 32..47, incarnation in 48..62 */
+static inline uint64_t kv_owner_word(uint32_t gen, unsigned door, uint32_t incarnation)
+{
+	return gen | (uint64_t)door << 32 | (uint64_t)incarnation << 48;
+}
+
+static inline unsigned kv_owner_door(uint64_t owner)
+{
+	return (owner >> 32) % KV_DOORS_MAX; /* the modulo: a damaged word must not lead outside */
+}
+
+static inline uint32_t kv_owner_incarnation(uint64_t owner)
+{
+	return (owner >> 48) & INCARNATIONS;
+}
+
+/* D2 */
+static inline bool kv_doors_owner_alive(struct kv_doors *d, uint64_t owner)
+{
+	unsigned door = kv_owner_door(owner);
+
+	return kv_owner_incarnation(owner) == d->t->door[door].incarnation && kv_doors_slot_alive(d, door);
+}
 
 /* Slots from here on were never taken. */
 static inline unsigned kv_doors_end(struct kv_doors *d)

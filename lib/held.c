@@ -82,6 +82,13 @@ int kv_held_open(struct kv_core *core, uint64_t ino, struct kvfs_value **ret, st
 	return r;
 }
 
+bool kv_held_same(const struct kvfs_value *a, const struct kvfs_value *b)
+{
+	const struct kv_version *x = &a->ver, *y = &b->ver;
+	return x->view.blob == y->view.blob && x->view.gen == y->view.gen && x->size == y->size && x->tail_len == y->tail_len &&
+	       memcmp(a->tail, b->tail, x->tail_len) == 0;
+}
+
 int kvfs_value_open(struct kvfs_store *store, uint64_t ino, struct kvfs_value **ret, struct kvfs_stat *ret_stat)
 {
 	int r = kv_core_check(store->core);

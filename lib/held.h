@@ -19,6 +19,8 @@ struct kvfs_value {
 int kv_held_new(struct kv_core *core, const struct kv_inode *inode, bool hold, struct kvfs_value **ret);
 /* Opens the current version, by the protocol of DESIGN.md. */
 int kv_held_open(struct kv_core *core, uint64_t ino, struct kvfs_value **ret, struct kvfs_stat *ret_stat);
+/* Do both read the same bytes, for certain? */
+bool kv_held_same(const struct kvfs_value *a, const struct kvfs_value *b);
 /* -EISDIR, -ELOOP, -EINVAL for what is not a value. */
 int kv_held_check_type(uint32_t mode);
 

@@ -157,17 +157,25 @@ static int log_made(struct kv_edit *ed, const struct kv_inode *inode)
 		inode->ino, inode->rec.parent, inode->name, inode->rec.name_len);
 }
 
+/* May an entry be made here?  A name that a session has reserved counts as there (doors_names.c, D7). */
+static int check_free(struct kv_edit *ed, uint64_t parent, const char *name, size_t len)
+{
+	struct kv_dirent ent;
+	int r = kv_dirent_get(&ed->txn, parent, name, len, &ent);
+	if (r != -ENOENT)
+		return r ? r : -EEXIST;
+	return ed->reserved && ed->reserved(ed, parent, name, len) ? -EEXIST : 0;
+}
+
 int kv_namei_make(
 	struct kv_edit *ed, uint64_t parent, const char *name, size_t len, const struct kv_make *make, struct kv_inode *ret)
 {
 	struct kv_inode dir;
-	struct kv_dirent ent;
 	int r = load_dir(ed, parent, &dir);
+	if (r == 0)
+		r = check_free(ed, parent, name, len);
 	if (r)
 		return r;
-	r = kv_dirent_get(&ed->txn, parent, name, len, &ent);
-	if (r != -ENOENT)
-		return r ? r : -EEXIST;
 	init_inode(ed, ret, make, &dir);
 	kv_inode_set_name(ret, parent, name, len);
 	r = S_ISREG(make->mode) ? 0 : kv_inode_put(&ed->txn, ret);
@@ -182,7 +190,6 @@ int kv_namei_make(
 int kv_namei_link(struct kv_edit *ed, uint64_t ino, uint64_t parent, const char *name, size_t len, struct kv_inode *ret)
 {
 	struct kv_inode dir;
-	struct kv_dirent ent;
 	int r = kv_inode_load(&ed->txn, ino, ret);
 	if (r)
 		return r;
@@ -191,11 +198,10 @@ int kv_namei_link(struct kv_edit *ed, uint64_t ino, uint64_t parent, const char 
 	if (ret->rec.nlink >= INT_MAX)
 		return kv_fail(EMLINK);
 	r = load_dir(ed, parent, &dir);
+	if (r == 0)
+		r = check_free(ed, parent, name, len);
 	if (r)
 		return r;
-	r = kv_dirent_get(&ed->txn, parent, name, len, &ent);
-	if (r != -ENOENT)
-		return r ? r : -EEXIST;
 	ret->rec.nlink++;
 	ret->rec.ctime = kv_rec_time(ed->now);
 	kv_inode_set_name(ret, parent, name, len);
@@ -324,8 +330,11 @@ static int check_rename(struct kv_edit *ed, const struct kv_place *src, const st
 		return -EEXIST;
 	if (!dst->exists && flags & KVFS_RENAME_EXCHANGE)
 		return -ENOENT;
+	int r = dst->exists ? 0 : check_free(ed, dst->parent, dst->name, dst->len);
+	if (r)
+		return r;
 	bool src_dir = S_ISDIR(src->ent.type), dst_dir = dst->exists && S_ISDIR(dst->ent.type);
-	int r = src_dir ? is_below(&ed->txn, dst->parent, src->ent.ino) : 0;
+	r = src_dir ? is_below(&ed->txn, dst->parent, src->ent.ino) : 0;
 	if (r == 0 && flags & KVFS_RENAME_EXCHANGE && dst_dir)
 		r = is_below(&ed->txn, src->parent, dst->ent.ino);
 	if (r)

@@ -80,22 +80,47 @@ int kvfs_session_open(struct kvfs_store *store, uint64_t ino, bool truncate, str
 	return 0;
 }
 
-/* What a new key will be: -EEXIST when it is reserved and there already. */
-static int look_at_name(struct kvfs_session *s, struct kvfs_cred cred, uint32_t mode)
+/* The write lock is what makes it sound (doors_names.c, D7), nothing is written. */
+static int reserve_name(struct kvfs_session *s)
+{
+	struct kv_edit ed;
+	struct kv_dirent ent;
+	size_t len = strlen(s->name);
+	int r = kv_commit_begin(s->core, &ed);
+	if (r)
+		return r;
+	r = kv_dirent_get(&ed.txn, s->parent, s->name, len, &ent);
+	if (r == -ENOENT)
+		r = kv_doors_name_take(s->core->doors, s->parent, s->name, len, &s->reserved);
+	else if (r == 0)
+		r = -EEXIST;
+	kv_commit_abort(&ed);
+	return r;
+}
+
+void kv_session_give_back_name(struct kvfs_session *s)
+{
+	if (s->reserved)
+		kv_doors_name_give_back(s->core->doors, s->reserved);
+	s->reserved = 0;
+}
+
+int kv_session_check_name(struct kvfs_session *s, uint64_t parent, const char *name)
+{
+	return kv_doors_name_taken(s->core->doors, parent, name, strlen(name), s->reserved) ? -EEXIST : 0;
+}
+
+/* What a new key will be. */
+static int look_at_dir(struct kvfs_session *s, struct kvfs_cred cred, uint32_t mode)
 {
 	struct kv_txn txn;
 	struct kv_inode dir;
-	struct kv_dirent ent;
 	int r = kv_db_read(s->core->db, &txn);
 	if (r)
 		return r;
 	r = kv_inode_get(&txn, s->parent, &dir);
 	if (r == 0 && !S_ISDIR(dir.rec.mode))
 		r = kv_fail(ENOTDIR);
-	if (r == 0 && s->excl) {
-		r = kv_dirent_get(&txn, s->parent, s->name, strlen(s->name), &ent);
-		r = r == -ENOENT ? 0 : r ? r : -EEXIST;
-	}
 	kv_db_read_end(&txn);
 	if (r)
 		return r;
@@ -126,7 +151,9 @@ int kvfs_session_create(struct kvfs_store *store, uint64_t parent, const char *n
 	s->excl = excl;
 	s->parent = parent;
 	strcpy(s->name, name);
-	r = look_at_name(s, cred, mode);
+	r = look_at_dir(s, cred, mode);
+	if (r == 0)
+		r = excl ? reserve_name(s) : kv_session_check_name(s, parent, name);
 	if (r == 0)
 		r = kv_commit_reserve_ino(store->core, &s->ino);
 	if (r) {
@@ -178,6 +205,7 @@ void kvfs_session_close(struct kvfs_session *s)
 		int r = kv_session_reset(s);
 		(void)r; /* what could not be retired now is found as a dead door's later */
 		kv_session_drop_buffers(s, 0);
+		kv_session_give_back_name(s);
 		pthread_mutex_lock(&core->sessions_lock);
 		if (s->prev)
 			s->prev->next = s->next;
@@ -194,6 +222,12 @@ void kvfs_session_close(struct kvfs_session *s)
 	free(s->key);
 	pthread_mutex_destroy(&s->lock);
 	free(s);
+}
+
+/* The size that a session of parts gives to a value of `base` bytes: as kv_value_patch() will. */
+static uint64_t size_on(const struct kvfs_session *s, uint64_t base)
+{
+	return s->sized ? s->size : kv_max(base, s->end);
 }
 
 /* ---- bytes, locked ---- */
@@ -249,6 +283,32 @@ int kvfs_session_clear(struct kvfs_session *s)
 	s->cut = UINT64_MAX;
 	s->size = s->end = 0;
 	return 0;
+}
+
+int kvfs_session_refresh(struct kvfs_session *s)
+{
+	struct kvfs_value *newest;
+	struct kvfs_stat st;
+	int r = kv_core_check(s->core);
+	if (r)
+		return r;
+	KV_GUARD(&s->lock);
+	if (s->replace || s->orphan)
+		return 0;
+	r = kv_held_open(s->core, s->ino, &newest, &st);
+	if (r == -ENOENT) { /* deleted meanwhile: it goes on as on an unlinked file */
+		s->orphan = true;
+		return 0;
+	}
+	if (r)
+		return r;
+	uint64_t size = size_on(s, st.size);
+	bool changed = size != s->size || !kv_held_same(s->base, newest);
+	kvfs_value_close(s->base);
+	s->base = newest;
+	s->size = size;
+	s->st = st;
+	return changed;
 }
 
 /* ---- publication ---- */
@@ -326,6 +386,7 @@ static int find_place(struct kvfs_session *s, struct kv_edit *ed, struct kv_plac
 static int find_target(struct kvfs_session *s, struct kv_edit *ed, struct kv_inode *ret)
 {
 	struct kv_place place;
+	ed->own_name = s->reserved;
 	if (!s->is_new) {
 		int r = kv_inode_load(&ed->txn, s->ino, ret);
 		return r ? r : kv_session_check_cond(s->cond, s->cond_version, true, ret->rec.version);
@@ -466,6 +527,24 @@ static int publish_times(struct kvfs_session *s)
 	return r;
 }
 
+/* Ends a publication by `r`.  With its commit the name is there, so the reservation goes first, while the lock still keeps everybody out.  Should
+ * there be no commit after all it is made anew, unless somebody was faster: the next try finds out. */
+static int finish(struct kvfs_session *s, struct kv_edit *ed, const struct kv_inode *inode, struct kvfs_value *base, int r)
+{
+	bool reserved = r == 0 && s->reserved;
+	if (reserved)
+		kv_session_give_back_name(s);
+	r = kv_commit_finish(s->core, ed, r);
+	if (r) {
+		kvfs_value_close(base);
+		int again = reserved ? reserve_name(s) : 0;
+		(void)again;
+	} else {
+		settle(s, inode, base);
+	}
+	return r;
+}
+
 static int publish_value(struct kvfs_session *s)
 {
 	struct kv_edit ed;
@@ -482,12 +561,7 @@ static int publish_value(struct kvfs_session *s)
 		s->orphan = true;
 		return 0;
 	}
-	r = kv_commit_finish(s->core, &ed, r);
-	if (r)
-		kvfs_value_close(base);
-	else
-		settle(s, &inode, base);
-	return r;
+	return finish(s, &ed, &inode, base, r);
 }
 
 /* ---- publishing a session of parts as a whole value ---- */
@@ -544,7 +618,7 @@ static int merge(struct kvfs_session *s, struct kvfs_session *whole)
 	if (r)
 		return r;
 	s->base = newest;
-	s->size = s->sized ? size : kv_max(st.size, s->end);
+	s->size = size_on(s, st.size);
 	whole->ino = s->ino;
 	whole->replace = whole->dirty = true;
 	r = copy_all(s, whole);
@@ -633,12 +707,7 @@ static int append_once(struct kvfs_session *s, const void *buf, size_t len)
 	}
 	if (r == 0)
 		r = kv_held_new(s->core, &inode, true, &base);
-	r = kv_commit_finish(s->core, &ed, r);
-	if (r)
-		kvfs_value_close(base);
-	else
-		settle(s, &inode, base);
-	return r;
+	return finish(s, &ed, &inode, base, r);
 }
 
 ssize_t kvfs_session_append(struct kvfs_session *s, const void *buf, size_t len)
@@ -667,4 +736,5 @@ void kvfs_session_orphan(struct kvfs_session *s)
 		return;
 	KV_GUARD(&s->lock);
 	s->orphan = true;
+	kv_session_give_back_name(s);
 }

@@ -29,6 +29,7 @@ struct kvfs_session {
 	uint64_t cond_version;
 	bool is_new; /* has no inode yet */
 	bool excl; /* is_new: the name must still be free then */
+	unsigned reserved; /* number of the reservation of parent and name; 0 none */
 	bool orphan; /* never: its key is gone */
 	struct kvfs_stat st; /* is_new: mode, owner; else as last seen */
 	uint32_t epoch; /* of the version it is based on: as opened, refreshed or published last; 0 of a new key */
@@ -57,6 +58,9 @@ int kv_session_new_key(struct kv_core *core, const char *key, uint32_t mode, str
 int kv_session_check_cond(unsigned cond, uint64_t want, bool exists, uint64_t version);
 
 /* All with s->lock held. */
+/* Another session's reservation: -EEXIST.  What a publication decides, told early. */
+int kv_session_check_name(struct kvfs_session *s, uint64_t parent, const char *name);
+void kv_session_give_back_name(struct kvfs_session *s);
 ssize_t kv_session_read(struct kvfs_session *s, void *buf, size_t len, uint64_t offset);
 ssize_t kv_session_write(struct kvfs_session *s, const void *buf, size_t len, uint64_t offset);
 int kv_session_truncate(struct kvfs_session *s, uint64_t size);

@@ -74,6 +74,10 @@ int kvfs_session_rename(struct kvfs_session *s, uint64_t parent, const char *nam
 	KV_GUARD(&s->lock);
 	if (!s->is_new)
 		return kv_fail(EINVAL);
+	r = kv_session_check_name(s, parent, name);
+	if (r)
+		return r;
+	kv_session_give_back_name(s);
 	s->parent = parent;
 	strcpy(s->name, name);
 	s->excl = false; /* a rename replaces what is there */

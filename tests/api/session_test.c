@@ -3,6 +3,8 @@
 
 #include <kvfs_ll.h>
 
+#include "model.h"
+
 static const struct kvfs_cred me = {1000, 1001};
 static const uint64_t root = KVFS_ROOT_INO;
 
@@ -100,16 +102,11 @@ static void test_create_meets_others(void **state)
 	put_at(plain, "mine", 0);
 	put_at(excl, "mine", 0);
 	assert_ok(api_put(s, "a", "theirs, longer"));
-	assert_ok(api_put(s, "b", "theirs"));
+	assert_err(api_put(s, "b", "theirs"), -EEXIST);
 	uint64_t theirs = ino_of(s, "a");
 	assert_ok(kvfs_session_publish(plain));
 	assert_text(s, "a", "mine");
 	assert_true(ino_of(s, "a") == theirs || ino_of(s, "a") == kvfs_session_ino(plain));
-	assert_err(kvfs_session_publish(excl), -EEXIST);
-	assert_text(s, "b", "theirs");
-	/* It keeps its data, and may be tried again. */
-	assert_session(excl, "mine");
-	assert_ok(kvfs_del(s, "b"));
 	assert_ok(kvfs_session_publish(excl));
 	assert_text(s, "b", "mine");
 	kvfs_session_close(plain);
@@ -451,6 +448,136 @@ static void test_many_held(void **state)
 	free(data);
 }
 
+/* ---- taking the newest value under what was written ---- */
+
+static void test_refresh(void **state)
+{
+	struct kvfs_store *s = ((struct api *)*state)->store;
+	struct kvfs_stat st;
+
+	/* Nothing written: it sees the newest value, and says whether that is news. */
+	assert_ok(api_put(s, "k", "one"));
+	struct kvfs_session *ses = open_session(s, "k", false);
+	assert_count(kvfs_session_refresh(ses), 0);
+	assert_ok(api_put(s, "k", "second"));
+	assert_session(ses, "one");
+	assert_count(kvfs_session_refresh(ses), 1);
+	assert_session(ses, "second");
+	assert_false(kvfs_session_is_dirty(ses));
+	assert_ok(kvfs_append(s, "k", "!", 1));
+	assert_count(kvfs_session_refresh(ses), 1);
+	assert_count(kvfs_session_refresh(ses), 0);
+	assert_session(ses, "second!");
+
+	/* Parts stay on top, and reach as far as they reach. */
+	put_at(ses, "SE", 0);
+	put_at(ses, "??", 8);
+	assert_ok(api_put(s, "k", "xy"));
+	assert_count(kvfs_session_refresh(ses), 1);
+	assert_true(session_is(ses, "SE\0\0\0\0\0\0??", 10));
+	assert_ok(api_put(s, "k", "a longer value"));
+	assert_count(kvfs_session_refresh(ses), 1);
+	assert_session(ses, "SElonger??alue");
+	kvfs_session_close(ses);
+	assert_text(s, "k", "a longer value");
+
+	/* What replaces the value, is new, or gone, stays as it is. */
+	struct kvfs_session *whole = open_session(s, "k", true), *fresh = create(s, root, "n", false);
+	ses = open_session(s, "k", false);
+	put_at(whole, "w", 0);
+	put_at(fresh, "f", 0);
+	assert_ok(api_put(s, "n", "other"));
+	assert_ok(api_put(s, "k", "other"));
+	assert_count(kvfs_session_refresh(whole), 0);
+	assert_count(kvfs_session_refresh(fresh), 0);
+	assert_session(whole, "w");
+	assert_session(fresh, "f");
+	assert_ok(kvfs_ll_unlink(s, root, "k", &st));
+	assert_count(kvfs_session_refresh(ses), 0);
+	assert_session(ses, "a longer value");
+	kvfs_session_close(whole);
+	kvfs_session_close(fresh);
+	kvfs_session_close(ses);
+}
+
+static void somebody_else(struct kvfs_store *s, struct model *m, struct support_rng *rng, const char *data)
+{
+	size_t len = support_below(rng, 90000), at = support_below(rng, 90000);
+	struct kvfs_stream *other;
+	struct model_session *theirs;
+
+	switch (support_below(rng, 4)) {
+	case 0:
+		assert_ok(kvfs_put(s, "k", data, len, NULL, NULL));
+		assert_ok(model_put(m, "k", data, len, 0, 0644));
+		break;
+	case 1:
+		assert_ok(kvfs_append(s, "k", data, len / 100));
+		assert_ok(model_append(m, "k", data, len / 100));
+		break;
+	default:
+		assert_ok(kvfs_stream_open(s, "k", KVFS_STREAM_WRITE, 0, &other));
+		assert_ok(model_session_open(m, "k", 0, 0, &theirs));
+		if (len % 2) {
+			assert_count(kvfs_stream_write(other, data + at, len / 30, at), len / 30);
+			model_session_write(theirs, data + at, len / 30, at);
+		} else {
+			assert_ok(kvfs_stream_truncate(other, at));
+			model_session_truncate(theirs, at);
+		}
+		assert_ok(model_session_publish(theirs));
+		model_session_close(theirs);
+		assert_ok(kvfs_stream_close(other));
+	}
+}
+
+/* After a refresh a session reads exactly what its publication at that moment makes, and that is what the model says. */
+static void test_refresh_is_what_publication_makes(void **state)
+{
+	struct kvfs_store *s = ((struct api *)*state)->store;
+	struct support_rng rng = support_rng(77);
+	char *data = api_bytes(200000, 5);
+	struct model *m = model_new(true);
+
+	assert_ok(api_put(s, "k", "start"));
+	assert_ok(model_put(m, "k", "start", 5, 0, 0644));
+	for (unsigned round = 0; round < api_times(300); round++) {
+		struct kvfs_session *ses = open_session(s, "k", false);
+		struct model_session *mine;
+		struct model_bytes *want;
+		assert_ok(model_session_open(m, "k", 0, 0, &mine));
+		for (uint64_t steps = support_below(&rng, 6); steps; steps--) {
+			size_t at = support_below(&rng, 90000), len = support_below(&rng, 3) ? support_below(&rng, 40) : at;
+			switch (support_below(&rng, 4)) {
+			case 0:
+				assert_ok(kvfs_session_truncate(ses, at));
+				model_session_truncate(mine, at);
+				break;
+			case 1:
+				somebody_else(s, m, &rng, data);
+				assert_true(kvfs_session_refresh(ses) >= 0);
+				break;
+			default:
+				assert_count(kvfs_session_write(ses, data + at, len, at), len);
+				model_session_write(mine, data + at, len, at);
+			}
+		}
+		somebody_else(s, m, &rng, data);
+		assert_true(kvfs_session_refresh(ses) >= 0);
+		assert_ok(model_session_publish(mine));
+		assert_ok(model_get(m, "k", &want));
+		assert_true(session_is(ses, want->data, want->len));
+		assert_ok(kvfs_session_publish(ses));
+		assert_value(s, "k", want->data, want->len);
+		assert_count(kvfs_session_refresh(ses), 0);
+		model_bytes_unref(want);
+		model_session_close(mine);
+		kvfs_session_close(ses);
+	}
+	model_free(m);
+	free(data);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -462,6 +589,8 @@ int main(void)
 		API_TEST(test_orphans),
 		API_TEST(test_append),
 		API_TEST(test_fallocate),
+		API_TEST(test_refresh),
+		API_TEST(test_refresh_is_what_publication_makes),
 		API_TEST(test_held_values),
 		API_TEST(test_many_held),
 	};

@@ -15,9 +15,10 @@
 #include "support.h"
 
 /* The file as FORMAT.md says. */
-#define FILE_SIZE 0x14a000
+#define FILE_SIZE 0x14e000
 #define BOOT_AT 40
 #define DOOR_AT(slot) (0x1000 + 512 * (slot))
+#define NAMES_END_AT 96
 #define MARKS_AT 0x42000
 #define BUCKETS 8192
 
