@@ -19,8 +19,11 @@ struct file {
 };
 
 #define container(pointer, type, member) ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
-#define each(at, head)                                                                                                             \
-	(struct kv_list *at = (head)->next, *next_##at = at->next; at != (head); at = next_##at, next_##at = at->next)
+/* The head of a for loop that may take `at` out of the list. */
+#define each(at, after, head)                                                                                                      \
+	(at) = (head)->next, (after) = (at)->next;                                                                                 \
+	(at) != (head);                                                                                                            \
+	(at) = (after), (after) = (at)->next
 
 /* ---- lists and tables ---- */
 
@@ -73,7 +76,9 @@ struct kv_locks *kv_locks_new(size_t held_max, size_t waits_max)
 
 static struct file *file_find(struct kv_locks *t, uint64_t ino)
 {
-	for each (at, slot(t->files, ino))
+	struct kv_list *at, *after;
+
+	for (each(at, after, slot(t->files, ino)))
 		if (container(at, struct file, link)->ino == ino)
 			return container(at, struct file, link);
 	return NULL;
@@ -133,7 +138,9 @@ static bool in_way(const struct kv_lock *l, const struct kv_lock *want)
 
 static const struct kv_lock *blocker(struct file *f, const struct kv_lock *want)
 {
-	for each (at, &f->held)
+	struct kv_list *at, *after;
+
+	for (each(at, after, &f->held))
 		if (in_way(held_of(at), want))
 			return held_of(at);
 	return NULL;
@@ -141,7 +148,9 @@ static const struct kv_lock *blocker(struct file *f, const struct kv_lock *want)
 
 static bool yields(struct file *f, const struct kv_lock *want)
 {
-	for each (at, &f->held)
+	struct kv_list *at, *after;
+
+	for (each(at, after, &f->held))
 		if (is_own(held_of(at), want) && overlap(held_of(at), want) && held_of(at)->type > want->type)
 			return true;
 	return false;
@@ -169,9 +178,10 @@ static void held_end(struct kv_locks *t, struct kv_list *at)
 /* Whether what setting `want` adds has room. */
 static bool has_room(const struct kv_locks *t, struct file *f, const struct kv_lock *want)
 {
+	struct kv_list *at, *after;
 	size_t more = want->type != KV_LOCK_NONE, less = 0;
 
-	for each (at, &f->held) {
+	for (each(at, after, &f->held)) {
 		const struct kv_lock *l = held_of(at);
 
 		if (!is_own(l, want) || !touch(l, want))
@@ -206,13 +216,14 @@ static bool cut(struct kv_locks *t, struct file *f, struct kv_list *at, const st
 /* Gives the owner what he wants, nobody being in the way: his locks of that type become one with it, the others give way. */
 static int apply(struct kv_locks *t, struct file *f, const struct kv_lock *want)
 {
+	struct kv_list *at, *after;
 	struct held *made = NULL;
 
 	if (!has_room(t, f, want))
 		return -ENOLCK;
 	if (want->type != KV_LOCK_NONE && !(made = held_new(t, f, want)))
 		return -ENOLCK;
-	for each (at, &f->held) {
+	for (each(at, after, &f->held)) {
 		struct kv_lock *l = held_of(at);
 
 		if ((made && l == &made->lock) || !is_own(l, want))
@@ -249,11 +260,12 @@ static void wait_end(struct kv_locks *t, struct kv_lock_wait *w)
 
 static void give_turns(struct kv_locks *t, struct file *f, struct kv_list *turns)
 {
+	struct kv_list *at, *after;
 	bool again;
 
 	do {
 		again = false;
-		for each (at, &f->queue) {
+		for (each(at, after, &f->queue)) {
 			struct kv_lock_wait *w = wait_of(at);
 
 			if (blocker(f, &w->want))
@@ -269,13 +281,14 @@ static void give_turns(struct kv_locks *t, struct file *f, struct kv_list *turns
 /* Whether somebody whom the owner would wait for waits, in the end, for him. */
 static bool is_deadlock(struct kv_locks *t, const struct kv_lock *want)
 {
+	struct kv_list *at, *after, *other, *behind;
 	struct kv_lock_wait *met = NULL, *w;
 	const struct kv_lock *from = want;
 	unsigned steps = DEADLOCK_STEPS;
 
 	t->walk++;
 	while (from) {
-		for each (at, &file_find(t, from->ino)->held) {
+		for (each(at, after, &file_find(t, from->ino)->held)) {
 			const struct kv_lock *l = held_of(at);
 
 			if (steps-- == 0)
@@ -284,7 +297,7 @@ static bool is_deadlock(struct kv_locks *t, const struct kv_lock *want)
 				continue;
 			if (l->owner == want->owner)
 				return true;
-			for each (other, slot(t->by_owner, l->owner)) {
+			for (each(other, behind, slot(t->by_owner, l->owner))) {
 				w = container(other, struct kv_lock_wait, by_owner);
 				if (steps-- == 0)
 					return false;
@@ -370,11 +383,12 @@ bool kv_locks_yields(struct kv_locks *t, const struct kv_lock *want)
 
 void kv_locks_drop(struct kv_locks *t, uint64_t ino, const void *handle, struct kv_list *turns)
 {
+	struct kv_list *at, *after;
 	struct file *f = file_find(t, ino);
 
 	if (!f)
 		return;
-	for each (at, &f->held)
+	for (each(at, after, &f->held))
 		if (held_of(at)->handle == handle)
 			held_end(t, at);
 	give_turns(t, f, turns);
@@ -390,7 +404,9 @@ static struct kv_lock_wait *cancel(struct kv_locks *t, struct kv_lock_wait *w)
 
 struct kv_lock_wait *kv_locks_cancel(struct kv_locks *t, const void *request)
 {
-	for each (at, slot(t->by_request, (uintptr_t)request))
+	struct kv_list *at, *after;
+
+	for (each(at, after, slot(t->by_request, (uintptr_t)request)))
 		if (container(at, struct kv_lock_wait, by_request)->request == request)
 			return cancel(t, container(at, struct kv_lock_wait, by_request));
 	return NULL;
@@ -416,6 +432,7 @@ struct kv_lock_wait *kv_locks_turn(struct kv_list *turns)
 
 void kv_locks_free(struct kv_locks *t)
 {
+	struct kv_list *at, *after, *lock, *behind;
 	struct kv_lock_wait *w;
 
 	if (!t)
@@ -423,10 +440,10 @@ void kv_locks_free(struct kv_locks *t)
 	while ((w = kv_locks_cancel_any(t)))
 		free(w);
 	for (int i = 0; i < KV_LOCK_SLOTS; i++)
-		for each (at, &t->files[i]) {
+		for (each(at, after, &t->files[i])) {
 			struct file *f = container(at, struct file, link);
 
-			for each (lock, &f->held)
+			for (each(lock, behind, &f->held))
 				held_end(t, lock);
 			file_settle(f);
 		}

@@ -338,8 +338,7 @@ static void serve(struct kv_mount *m)
 int kv_mount_run(struct kvfs_store *store, const struct kv_mount_options *options, char *why, size_t cap)
 {
 	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
-	struct kv_mount m = {
-		.store = store, .options = options, .locks = kv_locks_new(KV_LOCKS_MAX, KV_LOCK_WAITS_MAX)};
+	struct kv_mount m = {.store = store, .options = options, .locks = kv_locks_new(KV_LOCKS_MAX, KV_LOCK_WAITS_MAX)};
 	bool idle = true;
 	int r = kv_nodes_new(store, &m.nodes);
 
