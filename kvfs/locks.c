@@ -71,6 +71,7 @@ struct kv_locks *kv_locks_new(size_t held_max, size_t waits_max)
 	t->held_max = held_max;
 	t->waits_max = waits_max;
 	pthread_mutex_init(&t->mutex, NULL);
+	pthread_cond_init(&t->given, NULL);
 	return t;
 }
 
@@ -263,6 +264,7 @@ static void give_turns(struct kv_locks *t, struct file *f, struct kv_list *turns
 	struct kv_list *at, *after;
 	bool again;
 
+	pthread_cond_broadcast(&t->given);
 	do {
 		again = false;
 		for (each(at, after, &f->queue)) {
@@ -381,6 +383,18 @@ bool kv_locks_yields(struct kv_locks *t, const struct kv_lock *want)
 	return f && yields(f, want);
 }
 
+void kv_locks_flushed(struct kv_locks *t, uint64_t ino, const void *handle, bool flushed)
+{
+	struct file *f = file_find(t, ino);
+	struct kv_list *at, *after;
+
+	if (!f)
+		return;
+	for (each(at, after, &f->held))
+		if (held_of(at)->handle == handle)
+			held_of(at)->flushed = flushed;
+}
+
 void kv_locks_drop(struct kv_locks *t, uint64_t ino, const void *handle, struct kv_list *turns)
 {
 	struct kv_list *at, *after;
@@ -447,6 +461,7 @@ void kv_locks_free(struct kv_locks *t)
 				held_end(t, lock);
 			file_settle(f);
 		}
+	pthread_cond_destroy(&t->given);
 	pthread_mutex_destroy(&t->mutex);
 	free(t);
 }

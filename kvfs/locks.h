@@ -10,7 +10,7 @@
  *     turn, in the order of coming.  As elsewhere, who comes later and meets no lock need not queue.
  *  4. A wait is answered by whoever takes it out, once: the caller that got its turn, or the one that cancelled it.
  *
- * The caller holds `mutex` in every call. */
+ * The caller holds `mutex` in every call; `given` is signalled when a lock ends. */
 #ifndef KVFS_LOCKS_H
 #define KVFS_LOCKS_H
 
@@ -34,6 +34,8 @@ struct kv_lock {
 	bool flock; /* of flock(2): a world of its own, in which all locks are 0 to KV_LOCK_END */
 	pid_t pid; /* for F_GETLK */
 	void *handle; /* what it was set through */
+	/* That may be closed already, and its end be under way: a descriptor of it was closed; nobody is told before the end. */
+	bool flushed, untold;
 };
 
 struct kv_list {
@@ -55,9 +57,11 @@ enum { KV_LOCK_SLOTS = 1024 };
 
 struct kv_locks {
 	pthread_mutex_t mutex;
+	pthread_cond_t given;
 	struct kv_list files[KV_LOCK_SLOTS], by_owner[KV_LOCK_SLOTS], by_request[KV_LOCK_SLOTS];
 	size_t held, waits, held_max, waits_max;
 	uint64_t walk;
+	unsigned lingering; /* threads that wait for `given` */
 };
 
 /* NULL when memory is short. */
@@ -72,6 +76,8 @@ int kv_locks_set(struct kv_locks *t, const struct kv_lock *want, void *request, 
 bool kv_locks_blocked(struct kv_locks *t, const struct kv_lock *want, struct kv_lock *ret);
 /* Whether setting `want` takes something from its owner that kept others out. */
 bool kv_locks_yields(struct kv_locks *t, const struct kv_lock *want);
+/* Notes of what was set through a handle whether it may be at its end. */
+void kv_locks_flushed(struct kv_locks *t, uint64_t ino, const void *handle, bool flushed);
 /* Ends what was set through a handle, of either kind. */
 void kv_locks_drop(struct kv_locks *t, uint64_t ino, const void *handle, struct kv_list *turns);
 /* The wait of this request, taken out, to be answered and freed; NULL: it does not wait, or no longer. */

@@ -18,6 +18,12 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <time.h>
+
+enum {
+	LINGER_MS = 20, /* a RELEASE that was sent is handled by then */
+	LINGER_THREADS = 4, /* of the mount's, at once */
+};
 
 static struct kv_handle *handle_of(const struct fuse_file_info *fi)
 {
@@ -41,6 +47,7 @@ static struct kv_lock lock_of(const struct fuse_file_info *fi, const struct floc
 		.type = types[lock->l_type],
 		.pid = lock->l_pid,
 		.handle = handle_of(fi),
+		.untold = !handle_of(fi)->write, /* its closing sends no FLUSH */
 	};
 }
 
@@ -68,6 +75,32 @@ static void interrupted(fuse_req_t req, void *data)
 	if (w)
 		kv_reply(req, -EINTR);
 	free(w);
+}
+
+/* With the table's mutex held.  close(2) waits for the FLUSH, if there is one, but not for the RELEASE that ends an open file description
+ * and its locks: who asks right afterwards, and would not wait, is given the time that it takes. */
+static int try(struct kv_locks *t, const struct kv_lock *want, struct kv_list *turns)
+{
+	struct timespec until;
+	struct kv_lock found;
+	int r;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += LINGER_MS * 1000000;
+	until.tv_sec += until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	while ((r = kv_locks_set(t, want, NULL, turns)) == -EAGAIN) {
+		if (!kv_locks_blocked(t, want, &found) || !(found.flushed || found.untold) || t->lingering == LINGER_THREADS)
+			break;
+		t->lingering++;
+		bool late = pthread_cond_clockwait(&t->given, &t->mutex, CLOCK_MONOTONIC, &until) != 0;
+		t->lingering--;
+		if (late) {
+			kv_locks_flushed(t, found.ino, found.handle, false);
+			break;
+		}
+	}
+	return r;
 }
 
 static bool yields(struct kv_mount *m, const struct kv_lock *want)
@@ -102,7 +135,10 @@ static void set(fuse_req_t req, struct kv_lock *want, bool sleep)
 		fuse_req_interrupt_func(req, interrupted, m);
 	kv_list_init(&turns);
 	pthread_mutex_lock(&m->locks->mutex);
-	r = sleep && fuse_req_interrupted(req) ? -EINTR : kv_locks_set(m->locks, want, sleep ? req : NULL, &turns);
+	if (sleep)
+		r = fuse_req_interrupted(req) ? -EINTR : kv_locks_set(m->locks, want, req, &turns);
+	else
+		r = try(m->locks, want, &turns);
 	pthread_mutex_unlock(&m->locks->mutex);
 	if (r == 0)
 		r = published;
@@ -161,6 +197,9 @@ int kv_lock_flush(fuse_req_t req, struct kv_handle *h, uint64_t owner)
 	struct kv_list turns;
 	int r = 0;
 
+	pthread_mutex_lock(&m->locks->mutex);
+	kv_locks_flushed(m->locks, none.ino, h, true);
+	pthread_mutex_unlock(&m->locks->mutex);
 	if (!yields(m, &none))
 		return 0;
 	/* Not only the process that opened the session may have had a lock, or its last descriptor: what a lock protected is published

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 
-from harness import Child, elsewhere, equal, eventually, fails, get, other_get, put, receive, send
+from harness import Child, elsewhere, equal, fails, get, other_get, put, receive, send
 
 FLOCK = 'hhqqi4x'
 READ, WRITE, NONE = fcntl.F_RDLCK, fcntl.F_WRLCK, fcntl.F_UNLCK
@@ -265,18 +265,30 @@ def gone_after(b, end):
             one, two = lockers(path, 1, flags) + lockers(path, 1)
             one.do('lock', how, WRITE if how == 'flock' or flags == os.O_RDWR else READ)
             end(one)
-            if how == 'posix' and flags == os.O_RDWR:
-                two.do('lock', how, WRITE)
-            # nobody waits for a RELEASE: it may be under way
-            eventually(lambda: able(two, how))  # noqa: B023
+            two.do('lock', how, WRITE)
 
 
-def able(locker, how):
-    try:
-        locker.do('lock', how, WRITE)
-    except BlockingIOError:
-        return False
-    return True
+def test_free_when_close_returns(b):
+    """To who asks at once and would not wait, too: the end of a description comes to the mount after its close."""
+    b.up('-o', 'durability=none')
+    put(b.path('k'), b'x')
+    for how in flock, ofd:
+        for flags in os.O_RDONLY, os.O_RDWR:
+            kind = WRITE if how is flock or flags == os.O_RDWR else READ
+            for turn in range(400):
+                one, two = os.open(b.path('k'), flags), os.open(b.path('k'), os.O_RDWR)
+                how(one, kind)
+                if turn % 2 and flags == os.O_RDWR:
+                    os.write(one, b'y')
+                os.close(one)
+                how(two, WRITE)
+                os.close(two)
+    # a copy that is closed is not the end
+    one, two = os.open(b.path('k'), os.O_RDWR), os.open(b.path('k'), os.O_RDWR)
+    flock(one, WRITE)
+    os.close(os.dup(one))
+    for _ in range(3):
+        fails(errno.EAGAIN, flock, two, READ)
 
 
 def test_gone_after_close(b):
@@ -341,6 +353,35 @@ def test_unlock_publishes(b):
         one.do('pwrite', b'few')
         one.do('lock', how, NONE)
         equal(other_get(b.path(how)), b'two')
+
+
+def test_unlock_that_cannot_publish(b):
+    b.up('-o', 'durability=none')
+    one = lockers(b.path('k'), 1, os.O_RDWR | os.O_CREAT | os.O_EXCL)[0]
+    one.do('lock', 'posix', WRITE)
+    one.do('pwrite', b'mine')
+    b.kvfs('put', 'k', 'theirs')
+    fails(errno.EEXIST, one.do, 'lock', 'posix', NONE)
+    one.do('lock', 'posix', NONE)
+    equal(get(b.path('k')), b'theirs')
+
+
+def test_child_publishes_under_its_lock(b):
+    """Who inherited the descriptor publishes at the end of its lock; the process that opened it goes on."""
+    b.up('-o', 'durability=none')
+    put(b.path('k'), b'old')
+    fd = os.open(b.path('k'), os.O_RDWR)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            posix(fd, WRITE)
+            os.pwrite(fd, b'new', 0)
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    equal(other_get(b.path('k')), b'new')
+    os.pwrite(fd, b'two', 0)
+    equal(other_get(b.path('k')), b'new')
 
 
 def test_published_before_the_next_turn(b):
