@@ -475,6 +475,18 @@ def test_hard_links(b):
     fails(errno.EAGAIN, lockers(b.path('m'), 1)[0].do, 'lock', 'posix', READ)
 
 
+def test_each_mount_has_its_own(b):
+    b.up('-o', 'durability=none')
+    b.up('-o', 'durability=none', mnt=b.base + '/two')
+    put(b.path('k'), b'x')
+    one, two = lockers(b.path('k'), 1) + lockers(b.base + '/two/k', 1)
+    for how in KINDS:
+        one.do('lock', how, WRITE)
+        two.do('lock', how, WRITE)
+        one.do('lock', how, NONE)
+        two.do('lock', how, NONE)
+
+
 def test_thousand_waiters(b):
     b.up('-o', 'durability=none')
     put(b.path('k'), b'x')
