@@ -33,7 +33,7 @@ quiet = $(if $(V),,@echo "  $(1) $@";)
 PKG_CONFIG ?= pkg-config
 INC_kvfs = $(shell $(PKG_CONFIG) --cflags fuse3 libarchive)
 LIBS_kvfs = $(shell $(PKG_CONFIG) --libs fuse3 libarchive)
-INC_tests/unit := -Ilib
+INC_tests/unit := -Ilib -Ikvfs
 INC = $(INC_$(patsubst %/,%,$(dir $<))) $(if $(filter tests/%,$<),-Itests/support)
 LIBS := -llmdb -pthread
 
@@ -93,6 +93,9 @@ $(UNIT) $(API) $(HELPERS) $(BENCH): $B/tests/%: $B/obj/tests/%.o $B/tests/libsup
 	@mkdir -p $(@D)
 	$(call quiet,LINK)$(CC) $(CFLAGS) -pie $(LDFLAGS) -Wl,-rpath,'$$ORIGIN/../..' -o $@ $(filter %.o,$^) $(filter %support.a,$^) \
 		$(filter %/libkvfs.a %/libkvfs.so,$^) -lcmocka -lm $(LIBS)
+
+# What of the program is tested without a mount.
+$B/tests/unit/locks_test: $B/obj/kvfs/locks.o
 
 check: deps-check ## install what the tests need, build, and run all of them
 	$(MAKE_SELF) tests

@@ -36,6 +36,7 @@ struct kv_mount {
 	struct kv_notifier *notifier;
 	struct kv_feed *feed; /* NULL: nothing is cached, or nothing can change */
 	bool lease;
+	struct kv_locks *locks;
 	const struct kv_mount_options *options;
 };
 
@@ -126,6 +127,18 @@ void op_fsync(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_info
 void op_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi);
 void op_lseek(fuse_req_t req, fuse_ino_t id, off_t offset, int whence, struct fuse_file_info *fi);
 void op_fallocate(fuse_req_t req, fuse_ino_t id, int mode, off_t offset, off_t length, struct fuse_file_info *fi);
+/* mount_lock.c */
+void op_getlk(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi, struct flock *lock);
+void op_setlk(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi, struct flock *lock, int sleep);
+void op_flock(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi, int op);
+/* What the locks of a handle belong to. */
+uint64_t kv_lock_ino(const struct kv_handle *h);
+/* FLUSH, after its publication: ends the process' fcntl(2) locks on the key, whatever was theirs published. */
+int kv_lock_flush(fuse_req_t req, struct kv_handle *h, uint64_t owner);
+/* RELEASE, after its publication: ends what was locked through the handle. */
+void kv_lock_release(struct kv_mount *m, uint64_t ino, const struct kv_handle *h);
+/* The mount ends: whoever still waits is told. */
+void kv_lock_end(struct kv_mount *m);
 /* mount_attr.c */
 void op_getattr(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi);
 void op_setattr(fuse_req_t req, fuse_ino_t id, struct stat *attr, int valid, struct fuse_file_info *fi);

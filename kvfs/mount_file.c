@@ -116,8 +116,11 @@ void op_write(fuse_req_t req, fuse_ino_t id, const char *buf, size_t size, off_t
 
 void op_flush(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
+	int r = kv_writer_flush(kv_mount_of(req)->nodes, handle_of(fi), kv_tid_of(req));
+	int unlocked = kv_lock_flush(req, handle_of(fi), fi->lock_owner);
+
 	(void)id;
-	kv_reply(req, kv_writer_flush(kv_mount_of(req)->nodes, handle_of(fi), kv_tid_of(req)));
+	kv_reply(req, r < 0 ? r : unlocked);
 }
 
 void op_fsync(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_info *fi)
@@ -139,11 +142,12 @@ void op_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
 	struct kv_mount *m = kv_mount_of(req);
 	struct kv_handle *h = handle_of(fi);
-	uint64_t ino = h->write ? kvfs_session_ino(h->node->session) : 0;
+	uint64_t ino = kv_lock_ino(h);
 	struct kvfs_stat st = h->node->st;
 	bool large = (!h->node->session || kvfs_session_stat(h->node->session, &st) == 0) && st.size >= KV_DROP_PAGES_SIZE;
 	int r = kv_writer_release(m->nodes, h);
 
+	kv_lock_release(m, ino, h);
 	if (large && !h->direct)
 		kv_notifier_drop_large(m->notifier, id);
 	if (r < 0)

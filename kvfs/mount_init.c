@@ -4,6 +4,7 @@
  * is still open is dropped.  An unmount: the kernel allows it only when nothing is open any more, but forgets the releases it has
  * queued, so what is left in our tables was closed, and is published if it still has to be. */
 #include "mount.h"
+#include "locks.h"
 #include "writer.h"
 
 #include <errno.h>
@@ -158,6 +159,9 @@ static const struct fuse_lowlevel_ops operations = {
 	.create = op_create,
 	.fallocate = op_fallocate,
 	.lseek = op_lseek,
+	.getlk = op_getlk,
+	.setlk = op_setlk,
+	.flock = op_flock,
 };
 
 static int add_option(struct fuse_args *args, const char *name, const char *value)
@@ -329,6 +333,7 @@ static void serve(struct kv_mount *m)
 		kv_mount_log(m, "ends: %s", strerror(-r));
 	/* A connection that was cut (by its `abort` file) leaves the mount standing, and files in it open. */
 	closed = r == 0 && !(kv_mounted_at(m->options->mountpoint, &now, NULL) && now == minor_number);
+	kv_lock_end(m);
 	lost = kv_writer_end(m->nodes, closed);
 	if (lost)
 		kv_mount_log(m, "ended with %zu write sessions open; they were not published", lost);
@@ -337,7 +342,7 @@ static void serve(struct kv_mount *m)
 int kv_mount_run(struct kvfs_store *store, const struct kv_mount_options *options, char *why, size_t cap)
 {
 	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
-	struct kv_mount m = {.store = store, .options = options};
+	struct kv_mount m = {.store = store, .options = options, .locks = kv_locks_new(KV_LOCKS_MAX, KV_LOCK_WAITS_MAX)};
 	bool idle = true;
 	int r = kv_nodes_new(store, &m.nodes);
 
@@ -347,7 +352,7 @@ int kv_mount_run(struct kvfs_store *store, const struct kv_mount_options *option
 		m.nodes->arg = &m;
 	}
 	why[0] = '\0';
-	if (r == 0 && make_args(options, &args) != 0)
+	if (r == 0 && (!m.locks || make_args(options, &args) != 0))
 		r = -ENOMEM;
 	if (r == 0) {
 		m.se = fuse_session_new(&args, &operations, sizeof(operations), &m);
@@ -383,6 +388,7 @@ int kv_mount_run(struct kvfs_store *store, const struct kv_mount_options *option
 		fuse_session_destroy(m.se);
 	}
 	fuse_opt_free_args(&args);
+	kv_locks_free(m.locks);
 	kv_nodes_free(m.nodes);
 	return r;
 }

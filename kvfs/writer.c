@@ -275,6 +275,32 @@ int kv_writer_release(struct kv_nodes *nodes, struct kv_handle *h)
 	return r;
 }
 
+/* ---- locks ---- */
+
+int kv_writer_locking(struct kv_nodes *nodes, struct kv_handle *h)
+{
+	struct kv_node *n = h->node;
+	bool reserved;
+
+	if (!n->session || !kvfs_session_is_new(n->session))
+		return 0;
+	kv_nodes_lock(nodes);
+	reserved = n->reserved;
+	kv_nodes_unlock(nodes);
+	return reserved ? 0 : kv_writer_publish(nodes, n);
+}
+
+void kv_writer_locked(fuse_req_t req, struct kv_handle *h)
+{
+	(void)h;
+	fuse_reply_err(req, 0);
+}
+
+int kv_writer_unlocked(struct kv_nodes *nodes, struct kv_handle *h)
+{
+	return h->write && kvfs_session_is_dirty(h->node->session) ? kv_writer_publish(nodes, h->node) : 0;
+}
+
 /* ---- names ---- */
 
 bool kv_writer_unlink(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const char *name)

@@ -1,7 +1,6 @@
 """Contract, section 6: the mount is a file system; and of section 2, keys and their order."""
 import ctypes
 import errno
-import fcntl
 import mmap
 import os
 import shutil
@@ -417,14 +416,6 @@ def test_mapping_that_outlives_its_descriptor(b):
             break
         time.sleep(0.01)
     equal(get(b.path('k'))[:5], b'later')
-
-
-def test_locks_within_the_mount(b):
-    b.up()
-    put(b.path('k'), b'')
-    first, second = (os.open(b.path('k'), os.O_RDONLY) for _ in range(2))
-    fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    fails(errno.EWOULDBLOCK, fcntl.flock, second, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_statfs(b):
