@@ -3,6 +3,7 @@ import errno
 import glob
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -39,6 +40,37 @@ def daemons_under(base):
     return found
 
 
+class Requests:
+    """What the kernel asks of a mount that debugs: libfuse tells each request on stderr, before it is answered."""
+    LINE = re.compile(r'^ *unique: \d+, opcode: (\w+) \(\d+\), nodeid: (\d+)', re.M)
+    # These come when the kernel likes, and nobody waits for them.
+    ASIDE = {'RELEASE', 'RELEASEDIR', 'FORGET', 'BATCH_FORGET', 'INTERRUPT'}
+
+    def __init__(self, log):
+        self.log = log
+
+    def settle(self, quiet_s=0.05, limit_s=5):
+        """Waits until nothing more is told of what was done before."""
+        size, since, until = -1, 0, time.monotonic() + limit_s
+        while time.monotonic() < until:
+            now = os.path.getsize(self.log)
+            if now != size:
+                size, since = now, time.monotonic()
+            elif time.monotonic() - since >= quiet_s:
+                return size
+            time.sleep(0.005)
+        raise AssertionError('the mount is never idle')
+
+    def of(self, fn, *args):
+        """The names of the requests that fn(*args) makes, in order."""
+        start = self.settle()
+        fn(*args)
+        with open(self.log, encoding='utf-8', errors='replace') as file:
+            file.seek(start)
+            told = file.read()
+        return [name for name, _ in self.LINE.findall(told) if name not in self.ASIDE]
+
+
 class Bench:
     """A directory with a store in it, and its mounts."""
 
@@ -64,6 +96,19 @@ class Bench:
         os.makedirs(mnt, exist_ok=True)
         run(self.bin, 'mount', self.store, mnt, *args)
         return self
+
+    def up_told(self, *args):
+        """Mounts as up() does, and returns the Requests of the mount, whose process is our child."""
+        log = self.base + '/requests'
+        if not os.path.exists(self.store):
+            run(self.bin, 'init', self.store)
+        with open(log, 'ab') as told:
+            self.told = subprocess.Popen([self.bin, 'mount', '-f', '-d', self.store, self.mnt, *args], stdin=subprocess.DEVNULL,
+                                         stdout=told, stderr=told)
+        eventually(lambda: self.told.poll() is not None or mounts_under(self.base))
+        assert self.told.poll() is None, get(log)
+        os.statvfs(self.mnt)
+        return Requests(log)
 
     def down(self, mnt=None):
         run(self.bin, 'umount', mnt or self.mnt)
