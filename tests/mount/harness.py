@@ -71,6 +71,55 @@ class Requests:
         return [name for name, _ in self.LINE.findall(told) if name not in self.ASIDE]
 
 
+class Door:
+    """The library's door to a store, in a process that stays (door.c)."""
+
+    def __init__(self, store):
+        program = os.path.join(os.path.dirname(os.environ['KVFS_BIN']), 'tests/mount/door')
+        self.process = subprocess.Popen([program, store], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def ask(self, *words, data=b''):
+        """Returns 0 or a negative errno, and what was read."""
+        to, out = self.process.stdin, self.process.stdout
+        to.write(' '.join(map(str, words)).encode() + b'\n' + data)
+        to.flush()
+        status, size = map(int, out.readline().split())
+        return status, out.read(size)
+
+    def must(self, *words, data=b''):
+        status, answer = self.ask(*words, data=data)
+        if status < 0:
+            raise OSError(-status, f'{os.strerror(-status)}: the door, asked to {" ".join(map(str, words))}')
+        return answer
+
+    def put(self, key, data):
+        self.must('put', key, len(data), data=data)
+
+    def append(self, key, data):
+        self.must('append', key, len(data), data=data)
+
+    def patch(self, key, offsets, pieces):
+        """Writes pieces of one length at the offsets, in one session."""
+        data = b''.join(pieces)
+        self.must('patch', key, len(data), *offsets, data=data)
+
+    def get(self, key):
+        return self.must('get', key)
+
+    def size(self, key):
+        return int(self.must('stat', key).split()[1])
+
+    def mode(self, key):
+        return int(self.must('stat', key).split()[0], 8)
+
+    def ls(self, path='/'):
+        return self.must('ls', path).decode().split()
+
+    def end(self):
+        self.process.stdin.close()
+        equal(self.process.wait(10), 0)
+
+
 class Bench:
     """A directory with a store in it, and its mounts."""
 
