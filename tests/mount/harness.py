@@ -3,6 +3,7 @@ import errno
 import glob
 import os
 import pickle
+import random
 import re
 import signal
 import subprocess
@@ -257,6 +258,13 @@ def fails(code, fn, *args, **more):
         assert error.errno == code, f'{errno.errorcode.get(error.errno)}, not {errno.errorcode[code]}: {error}'
         return
     raise AssertionError(f'{shown(value)}, not {errno.errorcode[code]}')
+
+
+def seed_of():
+    """What a case that uses chance begins with; the runner shows it."""
+    seed = int(os.environ.get('KVFS_SEED', random.SystemRandom().randrange(1 << 32)))
+    print('seed', seed, flush=True)
+    return seed
 
 
 def eventually(check, limit_s=10):
