@@ -34,6 +34,7 @@ PKG_CONFIG ?= pkg-config
 INC_kvfs = $(shell $(PKG_CONFIG) --cflags fuse3 libarchive)
 LIBS_kvfs = $(shell $(PKG_CONFIG) --libs fuse3 libarchive)
 INC_tests/unit := -Ilib
+INC_tests/bench = $(shell $(PKG_CONFIG) --cflags fuse3)
 INC = $(INC_$(patsubst %/,%,$(dir $<))) $(if $(filter tests/%,$<),-Itests/support)
 LIBS := -llmdb -pthread
 
@@ -89,6 +90,7 @@ $B/tests/libsupport.a: $(call objects,$(SUPPORT_SRC))
 API_LIB := $(if $(filter plain,$(VARIANT)),$B/libkvfs.so,$B/libkvfs.a)
 $(API): $(API_LIB)
 $(UNIT) $(HELPERS) $(BENCH): $B/libkvfs.a
+$B/tests/bench/nothing_fs: LIBS += $(shell $(PKG_CONFIG) --libs fuse3)
 $(UNIT) $(API) $(HELPERS) $(BENCH): $B/tests/%: $B/obj/tests/%.o $B/tests/libsupport.a
 	@mkdir -p $(@D)
 	$(call quiet,LINK)$(CC) $(CFLAGS) -pie $(LDFLAGS) -Wl,-rpath,'$$ORIGIN/../..' -o $@ $(filter %.o,$^) $(filter %support.a,$^) \
