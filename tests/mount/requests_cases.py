@@ -9,7 +9,7 @@ Files are opened by system calls alone: Python's open() adds an ioctl and an fst
 import os
 from collections import Counter
 
-from harness import equal, run
+from harness import Door, equal, run
 
 READ = os.O_RDONLY
 OVER = os.O_WRONLY | os.O_TRUNC
@@ -60,8 +60,10 @@ def stored(b, **values):
     """A store with these values in directory d, put there before the mount is up, and the requests of the mount; d is warm."""
     b.up()
     b.down()
+    door = Door(b.store)
     for name, value in values.items():
-        b.kvfs('put', f'd/{name}', data=value)
+        door.put(f'd/{name}', value)
+    door.end()
     requests = b.up_told()
     warm(b.path('d'))
     return requests
