@@ -121,7 +121,7 @@ cov: ## lines covered by the unit, api and CLI tests, file by file
 	@find $(BUILD)/cov -name '*.gcda' -delete; BUILD=$(BUILD)/cov tests/support/run unit api cli
 	@tests/support/coverage $(BUILD)/cov $(LIB_SRC) $(KVFS_SRC)
 BENCH_DIR ?= $B/bench
-bench: ## build the benchmarks; in BENCH_DIR, run call_bench beside plain LMDB and mount_bench beside a mount that does nothing (others: see their source)
+bench: ## build the benchmarks; run call_bench and mount_bench in BENCH_DIR (the others say in their source how)
 	$(MAKE_SELF) all $(BENCH)
 	@status=0; for b in call_bench mount_bench; do \
 		rm -rf $(BENCH_DIR); $B/tests/bench/$$b $(BENCH_DIR) || status=1; done; rm -rf $(BENCH_DIR); exit $$status
