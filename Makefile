@@ -34,6 +34,7 @@ PKG_CONFIG ?= pkg-config
 INC_kvfs = $(shell $(PKG_CONFIG) --cflags fuse3 libarchive)
 LIBS_kvfs = $(shell $(PKG_CONFIG) --libs fuse3 libarchive)
 INC_tests/unit := -Ilib -Ikvfs
+INC_tests/bench = $(shell $(PKG_CONFIG) --cflags fuse3)
 INC = $(INC_$(patsubst %/,%,$(dir $<))) $(if $(filter tests/%,$<),-Itests/support)
 LIBS := -llmdb -pthread
 
@@ -89,6 +90,7 @@ $B/tests/libsupport.a: $(call objects,$(SUPPORT_SRC))
 API_LIB := $(if $(filter plain,$(VARIANT)),$B/libkvfs.so,$B/libkvfs.a)
 $(API): $(API_LIB)
 $(UNIT) $(HELPERS) $(BENCH): $B/libkvfs.a
+$B/tests/bench/nothing_fs: LIBS += $(shell $(PKG_CONFIG) --libs fuse3)
 $(UNIT) $(API) $(HELPERS) $(BENCH): $B/tests/%: $B/obj/tests/%.o $B/tests/libsupport.a
 	@mkdir -p $(@D)
 	$(call quiet,LINK)$(CC) $(CFLAGS) -pie $(LDFLAGS) -Wl,-rpath,'$$ORIGIN/../..' -o $@ $(filter %.o,$^) $(filter %support.a,$^) \
@@ -122,9 +124,10 @@ cov: ## lines covered by the unit, api and CLI tests, file by file
 	@find $(BUILD)/cov -name '*.gcda' -delete; BUILD=$(BUILD)/cov tests/support/run unit api cli
 	@tests/support/coverage $(BUILD)/cov $(LIB_SRC) $(KVFS_SRC)
 BENCH_DIR ?= $B/bench
-bench: ## build the benchmarks; run call_bench, beside plain LMDB, in BENCH_DIR (the others say in their source how)
+bench: ## build the benchmarks; run call_bench and mount_bench in BENCH_DIR (the others say in their source how)
 	$(MAKE_SELF) all $(BENCH)
-	@rm -rf $(BENCH_DIR); $B/tests/bench/call_bench $(BENCH_DIR); status=$$?; rm -rf $(BENCH_DIR); exit $$status
+	@status=0; for b in call_bench mount_bench; do \
+		rm -rf $(BENCH_DIR); $B/tests/bench/$$b $(BENCH_DIR) || status=1; done; rm -rf $(BENCH_DIR); exit $$status
 
 # ---- source
 

@@ -3,6 +3,8 @@ import errno
 import glob
 import os
 import pickle
+import random
+import re
 import signal
 import subprocess
 import sys
@@ -39,6 +41,86 @@ def daemons_under(base):
     return found
 
 
+class Requests:
+    """What the kernel asks of a mount that debugs: libfuse tells each request on stderr, before it is answered."""
+    LINE = re.compile(r'^ *unique: \d+, opcode: (\w+) \(\d+\), nodeid: (\d+)', re.M)
+    # These come when the kernel likes, and nobody waits for them.
+    ASIDE = {'RELEASE', 'RELEASEDIR', 'FORGET', 'BATCH_FORGET', 'INTERRUPT'}
+
+    def __init__(self, log):
+        self.log = log
+
+    def settle(self, quiet_s=0.05, limit_s=5):
+        """Waits until nothing more is told of what was done before."""
+        size, since, until = -1, 0, time.monotonic() + limit_s
+        while time.monotonic() < until:
+            now = os.path.getsize(self.log)
+            if now != size:
+                size, since = now, time.monotonic()
+            elif time.monotonic() - since >= quiet_s:
+                return size
+            time.sleep(0.005)
+        raise AssertionError('the mount is never idle')
+
+    def of(self, fn, *args):
+        """The names of the requests that fn(*args) makes, in order."""
+        start = self.settle()
+        fn(*args)
+        with open(self.log, encoding='utf-8', errors='replace') as file:
+            file.seek(start)
+            told = file.read()
+        return [name for name, _ in self.LINE.findall(told) if name not in self.ASIDE]
+
+
+class Door:
+    """The library's door to a store, in a process that stays (door.c)."""
+
+    def __init__(self, store):
+        program = os.path.join(os.path.dirname(os.environ['KVFS_BIN']), 'tests/mount/door')
+        self.process = subprocess.Popen([program, store], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def ask(self, *words, data=b''):
+        """Returns 0 or a negative errno, and what was read."""
+        to, out = self.process.stdin, self.process.stdout
+        to.write(' '.join(map(str, words)).encode() + b'\n' + data)
+        to.flush()
+        status, size = map(int, out.readline().split())
+        return status, out.read(size)
+
+    def must(self, *words, data=b''):
+        status, answer = self.ask(*words, data=data)
+        if status < 0:
+            raise OSError(-status, f'{os.strerror(-status)}: the door, asked to {" ".join(map(str, words))}')
+        return answer
+
+    def put(self, key, data):
+        self.must('put', key, len(data), data=data)
+
+    def append(self, key, data):
+        self.must('append', key, len(data), data=data)
+
+    def patch(self, key, offsets, pieces):
+        """Writes pieces of one length at the offsets, in one session."""
+        data = b''.join(pieces)
+        self.must('patch', key, len(data), *offsets, data=data)
+
+    def get(self, key):
+        return self.must('get', key)
+
+    def size(self, key):
+        return int(self.must('stat', key).split()[1])
+
+    def mode(self, key):
+        return int(self.must('stat', key).split()[0], 8)
+
+    def ls(self, path='/'):
+        return self.must('ls', path).decode().split()
+
+    def end(self):
+        self.process.stdin.close()
+        equal(self.process.wait(10), 0)
+
+
 class Bench:
     """A directory with a store in it, and its mounts."""
 
@@ -64,6 +146,19 @@ class Bench:
         os.makedirs(mnt, exist_ok=True)
         run(self.bin, 'mount', self.store, mnt, *args)
         return self
+
+    def up_told(self, *args):
+        """Mounts as up() does, and returns the Requests of the mount, whose process is our child."""
+        log = self.base + '/requests'
+        if not os.path.exists(self.store):
+            run(self.bin, 'init', self.store)
+        with open(log, 'ab') as told:
+            self.told = subprocess.Popen([self.bin, 'mount', '-f', '-d', self.store, self.mnt, *args], stdin=subprocess.DEVNULL,
+                                         stdout=told, stderr=told)
+        eventually(lambda: self.told.poll() is not None or mounts_under(self.base))
+        assert self.told.poll() is None, get(log)
+        os.statvfs(self.mnt)
+        return Requests(log)
 
     def down(self, mnt=None):
         run(self.bin, 'umount', mnt or self.mnt)
@@ -163,6 +258,13 @@ def fails(code, fn, *args, **more):
         assert error.errno == code, f'{errno.errorcode.get(error.errno)}, not {errno.errorcode[code]}: {error}'
         return
     raise AssertionError(f'{shown(value)}, not {errno.errorcode[code]}')
+
+
+def seed_of():
+    """What a case that uses chance begins with; the runner shows it."""
+    seed = int(os.environ.get('KVFS_SEED', random.SystemRandom().randrange(1 << 32)))
+    print('seed', seed, flush=True)
+    return seed
 
 
 def eventually(check, limit_s=10):

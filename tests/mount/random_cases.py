@@ -3,7 +3,7 @@ import os
 import random
 import time
 
-from harness import Child, elsewhere, equal
+from harness import Child, elsewhere, equal, seed_of
 
 SECONDS = float(os.environ.get('KVFS_SECONDS', '20'))
 NAMES = ['a', 'b', 'c', 'd1/x', 'd1/y', 'd2/x', 'd2/z']
@@ -257,8 +257,7 @@ def look(path):
 
 
 def test_model(b):
-    seed = int(os.environ.get('KVFS_SEED', random.SystemRandom().randrange(1 << 32)))
-    print('seed', seed, flush=True)
+    seed = seed_of()
     b.up('-o', 'durability=none')
     os.mkdir(b.path('d1'))
     os.mkdir(b.path('d2'))
