@@ -18,6 +18,8 @@
 #define KV_TIMEOUT_S 86400.0
 /* The same when it cannot be told to forget everything at once (Linux before 6.16): that then takes as long. */
 #define KV_LEASE_S 1.0
+/* From a LOOKUP or CREATE to the end of its system call: of ids that only that call knows. */
+#define KV_SETTLE_S 0.05
 /* Bytes of a value from which the kernel's pages of it are dropped at its close. */
 #define KV_DROP_PAGES_SIZE (256ull << 20)
 

@@ -38,7 +38,8 @@ void op_opendir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
 	struct kv_nodes *nodes = kv_mount_of(req)->nodes;
 	struct dir *d = calloc(1, sizeof(*d));
-	int r = d ? kv_node_hold(nodes, id, &d->node) : -ENOMEM;
+	enum kv_may_list may = KV_LIST_UNCACHED;
+	int r = d ? kv_node_hold(nodes, id, &d->node, &may) : -ENOMEM;
 
 	if (r < 0) {
 		free(d);
@@ -47,6 +48,8 @@ void op_opendir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 	}
 	pthread_mutex_init(&d->lock, NULL);
 	fi->fh = (uintptr_t)d;
+	fi->cache_readdir = may != KV_LIST_UNCACHED;
+	fi->keep_cache = may == KV_LIST_KEPT;
 	if (fuse_reply_open(req, fi) == -ENOENT)
 		dir_free(nodes, d);
 }

@@ -72,7 +72,7 @@ void kv_fill_entry(const struct kv_mount *m, const struct kv_face *face, struct 
 	*ret = (struct fuse_entry_param){
 		.ino = face->id,
 		.generation = face->generation,
-		.attr_timeout = kv_timeout(m, face->cache_attr),
+		.attr_timeout = face->settle ? KV_SETTLE_S : kv_timeout(m, face->cache_attr),
 		.entry_timeout = kv_timeout(m, face->cache_name),
 	};
 	kv_fill_stat(&face->st, &ret->attr);

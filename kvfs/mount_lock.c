@@ -51,6 +51,18 @@ static struct kv_lock lock_of(const struct fuse_file_info *fi, const struct floc
 	};
 }
 
+/* Answers a lock that was granted, once the kernel has no pages but those of the value that stands now. */
+static void answer_locked(fuse_req_t req, struct kv_handle *h)
+{
+	struct kv_mount *m = kv_mount_of(req);
+	int r = kv_writer_refresh(m->nodes, h);
+
+	if (r > 0)
+		kv_notifier_drop_then_reply(m->notifier, h->node->kernel_id ? h->node->kernel_id : h->node->id, req, 0);
+	else
+		kv_reply(req, 0);
+}
+
 static void answer_turns(struct kv_list *turns)
 {
 	struct kv_lock_wait *w;
@@ -59,7 +71,7 @@ static void answer_turns(struct kv_list *turns)
 		if (w->result < 0)
 			kv_reply(w->request, w->result);
 		else
-			kv_writer_locked(w->request, w->want.handle);
+			answer_locked(w->request, w->want.handle);
 		free(w);
 	}
 }
@@ -143,7 +155,7 @@ static void set(fuse_req_t req, struct kv_lock *want, bool sleep)
 	if (r == 0)
 		r = published;
 	if (r == 0 && want->type != KV_LOCK_NONE)
-		kv_writer_locked(req, h);
+		answer_locked(req, h);
 	else if (r != -EINPROGRESS) /* else it may be answered by now */
 		kv_reply(req, r);
 	answer_turns(&turns);

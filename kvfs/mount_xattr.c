@@ -6,10 +6,11 @@
 #include <string.h>
 #include <sys/xattr.h>
 
-/* What the kernel would have to interpret, and cannot without being told to: an access list that nobody enforces would lie. */
-static bool is_acl(const char *name)
+/* What the kernel would have to interpret, and does not here: an access list or a label that nobody enforces would lie.  `ls -l` asks for
+ * both, and asks no more of a file system that has none. */
+static bool is_refused(const char *name)
 {
-	return strncmp(name, "system.posix_acl_", strlen("system.posix_acl_")) == 0;
+	return strncmp(name, "system.posix_acl_", strlen("system.posix_acl_")) == 0 || strcmp(name, "security.selinux") == 0;
 }
 
 void op_setxattr(fuse_req_t req, fuse_ino_t id, const char *name, const char *value, size_t size, int flags)
@@ -19,7 +20,7 @@ void op_setxattr(fuse_req_t req, fuse_ino_t id, const char *name, const char *va
 	int how = (flags & XATTR_CREATE ? KVFS_XATTR_CREATE : 0) | (flags & XATTR_REPLACE ? KVFS_XATTR_REPLACE : 0);
 	int r;
 
-	if (is_acl(name))
+	if (is_refused(name))
 		r = -EOPNOTSUPP;
 	else if (n && n->session)
 		r = kvfs_session_setxattr(n->session, name, value, size, how);
@@ -35,7 +36,7 @@ void op_removexattr(fuse_req_t req, fuse_ino_t id, const char *name)
 	struct kv_node *n = kv_node_get(m->nodes, id);
 	int r;
 
-	if (is_acl(name))
+	if (is_refused(name))
 		r = -EOPNOTSUPP;
 	else if (n && n->session)
 		r = kvfs_session_removexattr(n->session, name);
@@ -76,7 +77,7 @@ static void reply_get(fuse_req_t req, fuse_ino_t id, const char *name, size_t si
 
 void op_getxattr(fuse_req_t req, fuse_ino_t id, const char *name, size_t size)
 {
-	if (is_acl(name))
+	if (is_refused(name))
 		kv_reply(req, -EOPNOTSUPP);
 	else
 		reply_get(req, id, name, size);

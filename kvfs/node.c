@@ -293,8 +293,8 @@ static void retire(struct kv_nodes *nodes, struct kv_node *n, struct rest *ret)
 	ret->session = n->session;
 	n->session = NULL;
 	unname(nodes, n);
-	n->handles = n->locking = 0;
-	n->lone = n->dropped = n->direct = n->wrote = n->appends = n->privileged = false;
+	n->handles = n->readers = n->locking = 0;
+	n->lone = n->fresh = n->dropped = n->direct = n->wrote = n->appends = n->privileged = false;
 	if (says_more(n)) {
 		idle_add(nodes, n);
 		if (nodes->idle_count > IDLE_MAX) {
@@ -622,7 +622,19 @@ void kv_node_version_face(struct kv_nodes *nodes, struct kv_node *n, const struc
 	kv_nodes_unlock(nodes);
 }
 
-int kv_node_hold(struct kv_nodes *nodes, uint64_t id, struct kv_node **ret)
+/* While another descriptor of the directory is open, what the kernel caches may be of several states: it then caches nothing. */
+static enum kv_may_list may_list(struct kv_nodes *nodes, const struct kv_node *n, uint64_t version)
+{
+	struct kv_listing *l = &nodes->listings[hash_number(n->ino) & (KV_LISTINGS - 1)];
+	bool same = l->ino == n->ino && l->version == version;
+
+	if (n->refs > 1)
+		return KV_LIST_UNCACHED;
+	*l = (struct kv_listing){n->ino, version};
+	return same ? KV_LIST_KEPT : KV_LIST_NEW;
+}
+
+int kv_node_hold(struct kv_nodes *nodes, uint64_t id, struct kv_node **ret, enum kv_may_list *ret_listing)
 {
 	struct kvfs_stat st;
 	struct kv_node *n;
@@ -636,6 +648,8 @@ int kv_node_hold(struct kv_nodes *nodes, uint64_t id, struct kv_node **ret)
 		ref(nodes, n);
 	else if ((n = node_new(nodes, id, 1, st.mode)))
 		n->st = st;
+	if (n && ret_listing)
+		*ret_listing = may_list(nodes, n, st.version);
 	kv_nodes_unlock(nodes);
 	*ret = n;
 	return n ? 0 : -ENFILE;
@@ -686,6 +700,45 @@ int64_t kv_node_seek(struct kv_nodes *nodes, struct kv_node *n, uint64_t offset,
 	r = kvfs_value_seek(c->value, offset, hole);
 	content_done(nodes, c);
 	return r;
+}
+
+void kv_node_read_end(struct kv_nodes *nodes, const struct kv_handle *h)
+{
+	kv_nodes_lock(nodes);
+	h->node->readers--;
+	h->node->locking -= h->locks;
+	kv_nodes_unlock(nodes);
+}
+
+int kv_node_refresh(struct kv_nodes *nodes, struct kv_handle *h)
+{
+	struct kv_content *c = calloc(1, sizeof(*c)), *old = NULL;
+	struct kv_node *n = h->node;
+	struct kvfs_stat st;
+	bool changed;
+	int r = c ? kvfs_value_open(nodes->store, n->ino, &c->value, &st) : -ENOMEM;
+
+	kv_nodes_lock(nodes);
+	n->locking += !h->locks;
+	h->locks = true;
+	changed = r == 0 && n->content && st.epoch != n->epoch && n->locking == n->readers;
+	if (changed) {
+		c->refs = 1;
+		old = n->content;
+		n->content = c;
+		n->st = st;
+		n->epoch = n->appended_to = st.epoch;
+		c = NULL;
+	}
+	kv_nodes_unlock(nodes);
+	if (c)
+		kvfs_value_close(c->value);
+	free(c);
+	if (!changed)
+		return r == -ESTALE ? 0 : r; /* deleted: it stays what it was */
+	content_done(nodes, old);
+	nodes->forget_attr(nodes->arg, n->id);
+	return 1;
 }
 
 /* ---- growth ---- */
@@ -830,6 +883,7 @@ int kv_node_session(
 		n = node_private(nodes, ino);
 	if (n) {
 		begin_session(nodes, n, s, st.mode, opener);
+		n->fresh = true;
 		n->epoch = epoch;
 		n->parent = parent;
 		n->name = copy;
@@ -1049,7 +1103,7 @@ struct kv_node *kv_node_own_changes(struct kv_nodes *nodes, pid_t tid, uint64_t 
 
 int kv_node_session_face(struct kv_node *n, struct kv_face *ret)
 {
-	*ret = (struct kv_face){.id = n->id, .generation = n->generation};
+	*ret = (struct kv_face){.id = n->id, .generation = n->generation, .settle = n->fresh};
 	return kvfs_session_stat(n->session, &ret->st);
 }
 
@@ -1068,7 +1122,8 @@ int kv_nodes_new(struct kvfs_store *store, struct kv_nodes **ret)
 		nodes->generation = (uint32_t)getpid();
 	nodes->generation |= 1; /* 0 means any, see kv_process_holds() */
 	nodes->idle.prev = nodes->idle.next = &nodes->idle;
-	if (table_init(&nodes->by_id) < 0 || table_init(&nodes->by_ino) < 0 || table_init(&nodes->by_name) < 0) {
+	nodes->listings = calloc(KV_LISTINGS, sizeof(*nodes->listings));
+	if (!nodes->listings || table_init(&nodes->by_id) < 0 || table_init(&nodes->by_ino) < 0 || table_init(&nodes->by_name) < 0) {
 		kv_nodes_free(nodes);
 		return -ENOMEM;
 	}
@@ -1114,6 +1169,7 @@ void kv_nodes_free(struct kv_nodes *nodes)
 		n->spoiled = false;
 		kv_node_put(nodes, n);
 	}
+	free(nodes->listings);
 	free(nodes->by_id.slots);
 	free(nodes->by_ino.slots);
 	free(nodes->by_name.slots);

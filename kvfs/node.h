@@ -68,13 +68,14 @@ struct kv_node {
 	uint32_t epoch; /* of the version it shows, or, of a session, that it is based on */
 	bool opening; /* not filled in yet */
 	bool lone; /* made for one thread's retry: shown to nobody else */
+	bool fresh; /* a session's whose id never showed a version */
 	bool spoiled; /* what the kernel has of it is no version's */
 
 	/* a version that is open; without content, a directory or the like */
 	struct kv_content *content;
 	struct kvfs_stat st; /* when it was opened; its size grows with appends */
 	uint32_t appended_to; /* this epoch's value is that of `epoch` and more appended */
-	unsigned locking; /* open files of it that have ever locked it */
+	unsigned readers, locking; /* open files of it, and those of them that have ever locked it */
 
 	/* a session */
 	struct kvfs_session *session;
@@ -95,6 +96,13 @@ struct kv_node {
 	bool privileged; /* has set-id bits that writing takes away */
 };
 
+/* The kernel may have cached the listing of a directory as it was at this version. */
+struct kv_listing {
+	uint64_t ino, version;
+};
+
+enum { KV_LISTINGS = 4096 }; /* a power of two */
+
 struct kv_nodes {
 	struct kvfs_store *store;
 	/* Tells the kernel that the attributes it has of a node are no longer true.  Without locks of ours. */
@@ -111,6 +119,7 @@ struct kv_nodes {
 	unsigned idle_count;
 	struct kv_intent *intents; /* newest first */
 	unsigned intent_count;
+	struct kv_listing *listings; /* by inode number; who is pushed out is listed anew */
 	uint64_t serial; /* of private ids */
 	uint32_t generation; /* of this mount: tells its private ids from those of another */
 };
@@ -120,6 +129,7 @@ struct kv_face {
 	uint64_t id, generation;
 	struct kvfs_stat st;
 	bool cache_name, cache_attr; /* until it is told otherwise */
+	bool settle; /* the attributes hold for this system call: the kernel need not ask for them twice */
 };
 
 /* One open file description. */
@@ -143,8 +153,10 @@ int kv_node_lookup(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const cha
 /* GETATTR, answered by the node id alone: the kernel gives the answer to all who use it.  -ESTALE: the kernel looks again. `set`: the
  * answer to a SETATTR, which is done. */
 int kv_node_stat(struct kv_nodes *nodes, pid_t tid, uint64_t id, bool set, struct kv_face *ret);
-/* Keeps an inode that is not a regular file answerable while it is open, though it may be removed; kv_node_put() ends that. */
-int kv_node_hold(struct kv_nodes *nodes, uint64_t id, struct kv_node **ret);
+/* Keeps an inode that is not a regular file answerable while it is open, though it may be removed; kv_node_put() ends that.
+ * *ret_listing (may be NULL): what the kernel may do with the listing of a directory. */
+enum kv_may_list { KV_LIST_UNCACHED, KV_LIST_NEW, KV_LIST_KEPT /* what it has cached is right */ };
+int kv_node_hold(struct kv_nodes *nodes, uint64_t id, struct kv_node **ret, enum kv_may_list *ret_listing);
 /* Notes an attribute that was set on something that is open though its inode is gone.  -ESTALE: it is not open, and the kernel looks again. */
 int kv_node_set_gone(struct kv_nodes *nodes, pid_t tid, uint64_t id, const struct kvfs_setattr *attr);
 
@@ -173,6 +185,12 @@ void kv_node_changed(struct kv_nodes *nodes, uint64_t ino, uint32_t epoch);
 
 /* The same of everything that is known. */
 void kv_nodes_forget_attrs(struct kv_nodes *nodes);
+
+/* A reader who locks asks for the newest value, not for a snapshot: 1 when it is another now.  While others read the same
+ * version who never did that, it stays. */
+int kv_node_refresh(struct kv_nodes *nodes, struct kv_handle *h);
+/* An open file that reads a version ends, but for its reference. */
+void kv_node_read_end(struct kv_nodes *nodes, const struct kv_handle *h);
 
 /* ---- growth by appends: the feed's thread ---- */
 

@@ -212,6 +212,7 @@ static int make_version(struct kv_nodes *nodes, struct kv_intent *i, const struc
 			return r;
 	}
 	kv_node_version_face(nodes, i->made, st, ret);
+	ret->settle = i->made->lone;
 	return 0;
 }
 
@@ -221,7 +222,7 @@ static int make_held(struct kv_nodes *nodes, struct kv_intent *i, const struct k
 	kv_node_put(nodes, i->made);
 	i->made = NULL;
 	kv_node_face(nodes, st, ret);
-	return kv_node_hold(nodes, st->ino, &i->made);
+	return kv_node_hold(nodes, st->ino, &i->made, NULL);
 }
 
 /* The retry of a refused system call.  -ESTALE: it was replaced in between. */
@@ -434,6 +435,14 @@ static struct kv_node *joinable(struct kv_nodes *nodes, pid_t tid, uint64_t id, 
 	return NULL;
 }
 
+static void bind_read(struct kv_nodes *nodes, struct kv_node *n, bool direct, struct kv_handle *ret)
+{
+	*ret = (struct kv_handle){.node = n, .direct = direct};
+	kv_nodes_lock(nodes);
+	n->readers++;
+	kv_nodes_unlock(nodes);
+}
+
 static int open_read(struct kv_nodes *nodes, pid_t tid, uint64_t id, struct kv_intent *i, struct kv_handle *ret)
 {
 	struct kv_node *n = take_made(i, id);
@@ -444,7 +453,7 @@ static int open_read(struct kv_nodes *nodes, pid_t tid, uint64_t id, struct kv_i
 	if (!n)
 		r = kv_node_version(nodes, id, &n);
 	if (r == 0)
-		*ret = (struct kv_handle){.node = n, .direct = n->session && n->direct};
+		bind_read(nodes, n, n->session && n->direct, ret);
 	return r;
 }
 
@@ -461,7 +470,7 @@ static int open_read_in_place(struct kv_nodes *nodes, pid_t tid, uint64_t id, st
 			kv_node_put(nodes, n);
 	}
 	if (r == 0)
-		*ret = (struct kv_handle){.node = n, .direct = true};
+		bind_read(nodes, n, true, ret);
 	return r == -ESTALE ? -ENOENT : r;
 }
 

@@ -254,6 +254,8 @@ void kv_writer_abandon(struct kv_nodes *nodes, struct kv_handle *h)
 		kv_nodes_lock(nodes);
 		h->node->handles--;
 		kv_nodes_unlock(nodes);
+	} else {
+		kv_node_read_end(nodes, h);
 	}
 	kv_node_put(nodes, h->node);
 }
@@ -290,10 +292,23 @@ int kv_writer_locking(struct kv_nodes *nodes, struct kv_handle *h)
 	return reserved ? 0 : kv_writer_publish(nodes, n);
 }
 
-void kv_writer_locked(fuse_req_t req, struct kv_handle *h)
+int kv_writer_refresh(struct kv_nodes *nodes, struct kv_handle *h)
 {
-	(void)h;
-	fuse_reply_err(req, 0);
+	struct kv_node *n = h->node;
+	int r;
+
+	if (!n->session)
+		return kv_node_refresh(nodes, h);
+	pthread_mutex_lock(&n->lock);
+	r = n->dropped ? 0 : kvfs_session_refresh(n->session);
+	kv_nodes_lock(nodes);
+	if (r > 0)
+		n->epoch = kvfs_session_epoch(n->session);
+	kv_nodes_unlock(nodes);
+	pthread_mutex_unlock(&n->lock);
+	if (r > 0)
+		nodes->forget_attr(nodes->arg, n->id);
+	return r > 0 && n->direct ? 0 : r;
 }
 
 int kv_writer_unlocked(struct kv_nodes *nodes, struct kv_handle *h)

@@ -6,7 +6,7 @@
 #ifndef KVFS_WRITER_H
 #define KVFS_WRITER_H
 
-#include "mount.h"
+#include "node.h"
 
 /* WRITE.  `uid` is the caller's.  Bytes written, or a negative errno. */
 ssize_t kv_writer_write(struct kv_nodes *nodes, struct kv_handle *h, uint32_t uid, const void *buf, size_t len, uint64_t offset);
@@ -25,8 +25,8 @@ int kv_writer_release(struct kv_nodes *nodes, struct kv_handle *h);
 /* Locks are points of publication.  Before a lock is asked for: a new key is published, for locks belong to an inode number, and those
  * who make the same key at once have one only when it is.  Not what O_EXCL made, which nobody else can open. */
 int kv_writer_locking(struct kv_nodes *nodes, struct kv_handle *h);
-/* A lock was granted: answers the request. */
-void kv_writer_locked(fuse_req_t req, struct kv_handle *h);
+/* A lock was granted: takes the newest published value.  1 when the pages that the kernel has of it are another's. */
+int kv_writer_refresh(struct kv_nodes *nodes, struct kv_handle *h);
 /* A lock ends or lets others read: what was written under it is published, before anybody gets a turn.  The error is the unlock's. */
 int kv_writer_unlocked(struct kv_nodes *nodes, struct kv_handle *h);
 /* Ends a handle that the kernel never took. */

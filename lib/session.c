@@ -308,6 +308,7 @@ int kvfs_session_refresh(struct kvfs_session *s)
 	s->base = newest;
 	s->size = size;
 	s->st = st;
+	s->epoch = st.epoch;
 	return changed;
 }
 

@@ -357,13 +357,14 @@ def test_unlock_publishes(b):
 
 def test_unlock_that_cannot_publish(b):
     b.up('-o', 'durability=none')
-    one = lockers(b.path('k'), 1, os.O_RDWR | os.O_CREAT | os.O_EXCL)[0]
+    os.mkdir(b.path('d'))
+    one = lockers(b.path('d/k'), 1, os.O_RDWR | os.O_CREAT | os.O_EXCL)[0]
     one.do('lock', 'posix', WRITE)
     one.do('pwrite', b'mine')
-    b.kvfs('put', 'k', 'theirs')
-    fails(errno.EEXIST, one.do, 'lock', 'posix', NONE)
+    b.kvfs('del', 'd')
+    fails(errno.ENOENT, one.do, 'lock', 'posix', NONE)
     one.do('lock', 'posix', NONE)
-    equal(get(b.path('k')), b'theirs')
+    assert not os.path.exists(b.path('d'))
 
 
 def test_child_publishes_under_its_lock(b):
