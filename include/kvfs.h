@@ -366,18 +366,20 @@ struct kvfs_watch;
 enum { KVFS_WATCH_RECURSIVE = 1 << 0 /* everything below the directory, not its own entries only */ };
 struct kvfs_event {
 	enum kvfs_change_kind kind;
-	uint64_t sequence; /* of the commit */
+	uint64_t sequence; /* of the commit; the later changes of one that made very many have the numbers after it */
 	uint64_t ino;
 	uint32_t type; /* S_IFMT bits */
 	int64_t time_ns; /* CLOCK_REALTIME of the commit */
-	const char *key; /* valid until the next call on the watch; as the directories are named when the event is read */
+	const char *key; /* valid until the next call on the watch; as the directories are named when the event is read.  Of a
+			    value with several names, one */
 	const char *target; /* of RENAME_FROM (whose RENAME_TO is not told then): the new key; NULL when that is not watched */
 };
-/* Watches the entries of directory `dir` ("" is the root), or one key and what is below it.  `since`: starts after that commit; 0 with the next one.
+/* Watches the key `dir` and, if it is a directory ("" is the root), its entries.  It is the name that is watched, whatever has it.
+ * `since`: starts after that commit; 0 with the next one.
  *   -ENOENT · -ESTALE the log does not reach back to `since` · -EMFILE no more inotify instances for this user */
 KVFS_MUST_CHECK int kvfs_watch_open(
 	struct kvfs_store *store, const char *dir, unsigned flags, uint64_t since, struct kvfs_watch **ret);
-/* A descriptor that poll(2) reports readable when kvfs_watch_next() may have something; the watch's own. */
+/* A descriptor that poll(2) reports readable when kvfs_watch_next() may have something again, after it had nothing; the watch's own. */
 int kvfs_watch_fd(const struct kvfs_watch *w);
 /* 1 and an event, 0 none now, or a negative errno.  -EOVERFLOW changes were lost, because the watch was read too late; it goes on with the next commit. */
 KVFS_MUST_CHECK int kvfs_watch_next(struct kvfs_watch *w, struct kvfs_event *ret);

@@ -55,6 +55,12 @@ const struct command cli_commands[] = {
 		"  \\\\ \\\" \\n \\t \\r and \\xHH.  Empty lines and lines that begin with # mean nothing.\n"
 		"  `check` comes before the changes of its key.  The whole fails, with exit status 2, when a check does, or\n"
 		"  when somebody else changed one of the keys meanwhile.\n"},
+	{"watch", cmd_watch, "watch [-r] [--json] [--since SEQUENCE] [KEY]", "print what changes, as it changes",
+		"  A line for each change of the keys in the directory KEY (by default the root), or of the value KEY,\n"
+		"  until it is interrupted.\n"
+		"  -r, --recursive    of all keys below it\n"
+		"  --json             one JSON object a line\n"
+		"  --since SEQUENCE   begin after that commit; without it, with the next one\n"},
 	{"info", cmd_info, "info [--json]", "show sizes, mounts and state of the store", "  --json   one JSON object\n"},
 	{"import", cmd_import, "import [--create] [--durability LEVEL] SOURCE [DIR]",
 		"copy a directory tree or a tar stream into the store",
