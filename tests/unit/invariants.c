@@ -154,8 +154,9 @@ static void check_kept(struct world *w, uint64_t id)
 			"kept session %llu: mask of chunk %u\n", (unsigned long long)id, index);
 	}
 	kv_cursor_close(&c);
-	need(kept.rec.flags & KV_KEPT_WHOLE ? bytes == kept.rec.stored : bytes <= kept.rec.stored, "kept session %llu: %llu bytes, %llu stored\n", (unsigned long long)id,
-		(unsigned long long)bytes, (unsigned long long)kept.rec.stored);
+	need(kept.rec.flags & KV_KEPT_WHOLE ? bytes == kept.rec.stored : bytes <= kept.rec.stored,
+		"kept session %llu: %llu bytes, %llu stored\n", (unsigned long long)id, (unsigned long long)bytes,
+		(unsigned long long)kept.rec.stored);
 	w->seen.kept++;
 	w->kept_bytes += kept.rec.stored;
 }
