@@ -388,13 +388,13 @@ void kvfs_watch_close(struct kvfs_watch *w);
 /* ---- kept sessions --------------------------------------------------------------------------------------------------- */
 
 /* What a writer in a mount wrote and could not publish, because a signal ended it or the publication failed.  A store keeps the newest
- * KVFS_KEPT_MAX of them, up to KVFS_KEPT_BYTES in all, for KVFS_KEPT_DAYS days. */
+ * KVFS_KEPT_MAX of them, up to KVFS_KEPT_BYTES in all, for KVFS_KEPT_DAYS days.  Times and extended attributes are not kept. */
 #define KVFS_KEPT_MAX 256
 #define KVFS_KEPT_BYTES (UINT64_C(1) << 30)
 #define KVFS_KEPT_DAYS 30
 struct kvfs_kept {
 	uint64_t id; /* never used again */
-	char key[4096]; /* that it was for, as its directories are named now; "" when they are gone */
+	char key[4096]; /* that it was for, as it and its directories are named now; "" when they are gone */
 	uint64_t size; /* bytes of the value as the writer saw it */
 	uint64_t stored; /* bytes that it wrote, in whole chunks */
 	bool whole; /* a whole value; else parts, which recovery replays on the value as it is then */
@@ -404,6 +404,7 @@ struct kvfs_kept {
 /* Fills up to n entries, oldest first; returns how many there are. */
 KVFS_MUST_CHECK ssize_t kvfs_kept(struct kvfs_store *store, struct kvfs_kept *ret, size_t n);
 /* Publishes a kept session under its key, or under `key` if not NULL, in one transaction, and forgets it.
+ * Parts are replayed on the value that the key has then; on nothing if it has none.
  *   -ENOENT no such id · -ESTALE its key is gone: name one · errors of a publication, which leave it kept */
 KVFS_MUST_CHECK int kvfs_recover(struct kvfs_store *store, uint64_t id, const char *key);
 /* Forgets it. */

@@ -175,8 +175,9 @@ KVFS_MUST_CHECK ssize_t kvfs_session_append(struct kvfs_session *s, const void *
 /* Takes the newest published value for the part that the session has not written. 1 when that changed what it reads, 0, or an error.
  * A session that replaces the value, or whose key is new or gone, stays as it is: 0. */
 KVFS_MUST_CHECK int kvfs_session_refresh(struct kvfs_session *s);
-/* Keeps what was not published, in the store, for kvfs_recover(); the session is then an orphan.  `reason`: the signal that ended its writer, or
- * a negative errno of the publication that failed.  0 when there is nothing to keep.  -ENOSPC: more than the store keeps. */
+/* Keeps what was not published, in the store, for kvfs_recover(); the session is then an orphan, and empty.  `reason`: the signal that ended its
+ * writer, or a negative errno of the publication that failed.  0 also when there is nothing to keep: nothing written, or its key is gone.  Times and
+ * extended attributes are not kept.  On error the session has all it had.  -ENOSPC: more than the store keeps. */
 KVFS_MUST_CHECK int kvfs_session_keep(struct kvfs_session *s, int reason);
 /* Drops whatever is not published. */
 void kvfs_session_close(struct kvfs_session *s);

@@ -62,6 +62,13 @@ const struct command cli_commands[] = {
 		"  --json             one JSON object a line\n"
 		"  --since SEQUENCE   begin after that commit; without it, with the next one\n"},
 	{"info", cmd_info, "info [--json]", "show sizes, mounts and state of the store", "  --json   one JSON object\n"},
+	{"sessions", cmd_sessions, "sessions [--json | --drop ID...]", "list what writers in a mount left unpublished",
+		"  Of each: its ID, when it was kept, its size, its key, and why it was not published.\n"
+		"  --json   one JSON object a line\n"
+		"  --drop   forget these\n"},
+	{"recover", cmd_recover, "recover ID [KEY]", "publish one of them after all",
+		"  Under its own key, or under KEY.  A session that changed parts of a value changes those of the value as it is "
+		"now.\n"},
 	{"import", cmd_import, "import [--create] [--durability LEVEL] SOURCE [DIR]",
 		"copy a directory tree or a tar stream into the store",
 		"  The content of the directory SOURCE, or of the archive on standard input if SOURCE is \"-\", goes into DIR.\n"

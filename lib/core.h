@@ -40,6 +40,10 @@ struct kv_core {
 
 	_Atomic unsigned snapshots; /* transactions that live: a bound keeps reader slots for everybody else */
 
+	/* hidden blobs of closed sessions that could not be retired then: the reaper tries again; protected by sessions_lock */
+	uint64_t given_up[64];
+	_Atomic unsigned ngiven_up;
+
 	uint64_t dead_walk; /* under the write lock: hidden blobs of doors that are gone may be there, from this one on; 0 none */
 
 	/* registry; protected by its lock */

@@ -149,11 +149,25 @@ struct kv_rec_garbage {
 	uint64_t bytes; /* estimate of what it will free */
 } KV_PACKED;
 
-/* session: key (blob u64 BE): a hidden blob that a live door is writing; garbage when that door is gone. */
+/* session: key (blob u64 BE): a hidden blob that a live door is writing; garbage when that door is gone.  Without a door: a kept
+ * session; kv_rec_kept and name[name_len] follow. */
 struct kv_rec_session {
 	uint64_t door;
 	uint64_t ino;
 	int64_t since_ns;
+} KV_PACKED;
+
+enum {
+	KV_KEPT_WHOLE = 1 << 0, /* the whole value is the session's; else bytes that masks mark */
+	KV_KEPT_SIZED = 1 << 1, /* a truncation decided the size */
+};
+struct kv_rec_kept {
+	uint64_t parent; /* of the name that it was for */
+	uint64_t size, cut, end, stored; /* as in struct kvfs_session */
+	uint32_t mode, uid, gid; /* if the key has to be made */
+	int32_t reason; /* the signal that ended the writer, or a negative errno */
+	uint16_t flags;
+	uint16_t name_len;
 } KV_PACKED;
 
 static_assert(sizeof(struct kv_rec_inode) == 138, "inode record");
@@ -161,6 +175,7 @@ static_assert(sizeof(struct kv_rec_chunk) == 12, "chunk header");
 static_assert(sizeof(struct kv_rec_log) == 68, "log record");
 static_assert(sizeof(struct kv_rec_change) == 24, "change");
 static_assert(sizeof(struct kv_rec_garbage) == 40, "garbage record");
+static_assert(sizeof(struct kv_rec_session) == 24 && sizeof(struct kv_rec_kept) == 60, "session record");
 static_assert(sizeof(struct kv_rec_dirent) == 12, "dirent record");
 
 /* Bytes of data in one chunk for a page size: the record and its checksum fill the pages exactly. */

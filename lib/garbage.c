@@ -72,3 +72,43 @@ int kv_hidden_seek(struct kv_txn *txn, uint64_t blob, uint64_t *ret_blob, struct
 	kv_cursor_close(&c);
 	return r;
 }
+
+int kv_kept_put(struct kv_txn *txn, const struct kv_kept *kept)
+{
+	struct kv_key_ino key = kv_key_u64(kept->id);
+	struct kv_rec_kept rec = kept->rec;
+	rec.name_len = (uint16_t)strlen(kept->name);
+	struct iovec parts[] = {{(void *)&kept->head, sizeof kept->head}, {&rec, sizeof rec}, {(void *)kept->name, rec.name_len}};
+	return kv_db_put(txn, KV_SESSION, &key, sizeof key, parts, 3);
+}
+
+int kv_kept_get(struct kv_txn *txn, uint64_t id, struct kv_kept *ret)
+{
+	struct kv_key_ino key = kv_key_u64(id);
+	struct kv_bytes b;
+	int r = kv_db_get(txn, KV_SESSION, &key, sizeof key, &b);
+	if (r)
+		return r;
+	const char *at = b.data;
+	size_t fixed = sizeof ret->head + sizeof ret->rec;
+	if (b.len >= sizeof ret->head) {
+		memcpy(&ret->head, at, sizeof ret->head);
+		if (ret->head.door)
+			return -ENOENT;
+	}
+	if (b.len >= fixed)
+		memcpy(&ret->rec, at + sizeof ret->head, sizeof ret->rec);
+	if (b.len < fixed || ret->rec.name_len >= sizeof ret->name || b.len != fixed + ret->rec.name_len) {
+		kv_db_set_damage(txn->db, "session record: wrong length");
+		return kv_fail(EUCLEAN);
+	}
+	ret->id = id;
+	memcpy(ret->name, at + fixed, ret->rec.name_len);
+	ret->name[ret->rec.name_len] = 0;
+	return 0;
+}
+
+bool kv_kept_is_old(int64_t since_ns, struct timespec now)
+{
+	return kv_ns(now) - since_ns > KVFS_KEPT_DAYS * INT64_C(86400) * 1000000000;
+}

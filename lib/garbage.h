@@ -1,4 +1,4 @@
-/* Table garbage: what to free, and since when; and table session: hidden blobs of live doors. */
+/* Table garbage: what to free, and since when; and table session: hidden blobs of live doors, and of sessions that are kept. */
 #ifndef KV_GARBAGE_H
 #define KV_GARBAGE_H
 
@@ -19,5 +19,18 @@ int kv_hidden_put(struct kv_txn *txn, uint64_t blob, const struct kv_rec_session
 int kv_hidden_del(struct kv_txn *txn, uint64_t blob);
 /* The first session record at or after `blob`.  -ENOENT. */
 int kv_hidden_seek(struct kv_txn *txn, uint64_t blob, uint64_t *ret_blob, struct kv_rec_session *ret);
+
+/* A session that is kept for kvfs_recover(): a session record without a door. */
+struct kv_kept {
+	uint64_t id; /* its blob */
+	struct kv_rec_session head; /* ino 0: a new key */
+	struct kv_rec_kept rec; /* name_len: of what was read */
+	char name[256];
+};
+int kv_kept_put(struct kv_txn *txn, const struct kv_kept *kept);
+/* -ENOENT also when that blob is a live session's. */
+int kv_kept_get(struct kv_txn *txn, uint64_t id, struct kv_kept *ret);
+/* Is it beyond KVFS_KEPT_DAYS? */
+bool kv_kept_is_old(int64_t since_ns, struct timespec now);
 
 #endif

@@ -88,6 +88,30 @@ int kv_namei_lookup(struct kv_txn *txn, const char *key, struct kv_dirent *ret)
 	return 0;
 }
 
+int kv_namei_key(struct kv_txn *txn, uint64_t dir, const char *name, char ret[KVFS_KEY_MAX + 1])
+{
+	char key[KVFS_KEY_MAX + 1];
+	struct kv_inode inode;
+	size_t at = KVFS_KEY_MAX, len = strlen(name);
+	if (dir == 0)
+		return -ENOENT;
+	key[at] = 0;
+	memcpy(key + (at -= len), name, len);
+	for (; dir != KV_ROOT; dir = inode.rec.parent) {
+		int r = kv_inode_get(txn, dir, &inode);
+		if (r)
+			return r;
+		size_t n = inode.rec.name_len, slash = key[at] != 0;
+		if (at < n + slash)
+			return kv_fail(ENAMETOOLONG);
+		if (slash)
+			key[--at] = '/';
+		memcpy(key + (at -= n), inode.name, n);
+	}
+	memcpy(ret, key + at, KVFS_KEY_MAX - at + 1);
+	return 0;
+}
+
 /* ---- directories' own records ---- */
 
 /* Notes in a directory's inode that it gained or lost entries. */

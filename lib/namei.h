@@ -24,6 +24,10 @@ int kv_namei_resolve_making(struct kv_edit *ed, const char *key, bool implicit, 
 /* The entry a key leads to: -ENOENT when there is none. */
 int kv_namei_lookup(struct kv_txn *txn, const char *key, struct kv_dirent *ret);
 
+/* The key of `name` in `dir` (name "": of the directory itself), as its directories are named in this transaction.  -ENOENT one is gone ·
+ * -ENAMETOOLONG directories were moved too deep. */
+int kv_namei_key(struct kv_txn *txn, uint64_t dir, const char *name, char ret[KVFS_KEY_MAX + 1]);
+
 struct kv_make {
 	uint32_t mode; /* with type */
 	uint32_t rdev, uid, gid;

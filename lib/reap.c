@@ -112,7 +112,7 @@ static int walk_held(struct kv_core *core, struct kv_edit *ed)
 	return 0;
 }
 
-/* Hidden blobs of doors that are gone become garbage.  A walk in slices: those of live doors may be many. */
+/* Hidden blobs of doors that are gone, and of sessions kept too long, become garbage.  A walk in slices: those of live doors may be many. */
 static int bury_dead_sessions(struct kv_core *core, struct kv_edit *ed)
 {
 	struct kv_rec_session rec;
@@ -125,7 +125,7 @@ static int bury_dead_sessions(struct kv_core *core, struct kv_edit *ed)
 		}
 		if (r)
 			return r;
-		if (kv_doors_alive(core->doors, rec.door))
+		if (rec.door ? kv_doors_alive(core->doors, rec.door) : !kv_kept_is_old(rec.since_ns, ed->now))
 			continue;
 		r = kv_hidden_del(&ed->txn, at);
 		if (r == 0)
@@ -134,6 +134,23 @@ static int bury_dead_sessions(struct kv_core *core, struct kv_edit *ed)
 			return r;
 	}
 	core->dead_walk = at;
+	return 0;
+}
+
+/* One hidden blob whose session could not retire it.  It stays noted until a commit finds it gone, for this one may fail. */
+static int bury_given_up(struct kv_core *core, struct kv_edit *ed)
+{
+	if (!core->ngiven_up)
+		return 0;
+	KV_GUARD(&core->sessions_lock);
+	for (; core->ngiven_up; core->ngiven_up--) {
+		uint64_t blob = core->given_up[core->ngiven_up - 1];
+		int r = kv_hidden_del(&ed->txn, blob);
+		if (r == 0)
+			r = kv_value_retire_blob(ed, blob, 0);
+		if (r != -ENOENT)
+			return r;
+	}
 	return 0;
 }
 
@@ -219,6 +236,8 @@ static int reap(struct kv_core *core, struct kv_edit *ed)
 		r = walk_held(core, ed);
 	if (r == 0 && core->dead_walk)
 		r = bury_dead_sessions(core, ed);
+	if (r == 0)
+		r = bury_given_up(core, ed);
 	for (unsigned aside = 0; r == 0 && budget > 0 && aside < LOOKS_MAX;) {
 		struct kv_garbage g;
 		r = kv_garbage_seek(&ed->txn, 0, 0, &g);

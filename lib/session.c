@@ -29,7 +29,7 @@
 
 /* ---- birth and death ---- */
 
-static struct kvfs_session *new_session(struct kv_core *core)
+struct kvfs_session *kv_session_new(struct kv_core *core)
 {
 	struct kvfs_session *s = calloc(1, sizeof *s);
 	if (!s)
@@ -47,7 +47,7 @@ static struct kvfs_session *new_session(struct kv_core *core)
 	return s;
 }
 
-static int check_writable(struct kvfs_store *store)
+int kv_session_check_store(struct kvfs_store *store)
 {
 	int r = kv_core_check(store->core);
 	if (r)
@@ -57,10 +57,10 @@ static int check_writable(struct kvfs_store *store)
 
 int kvfs_session_open(struct kvfs_store *store, uint64_t ino, bool truncate, struct kvfs_session **ret)
 {
-	int r = check_writable(store);
+	int r = kv_session_check_store(store);
 	if (r)
 		return r;
-	struct kvfs_session *s = new_session(store->core);
+	struct kvfs_session *s = kv_session_new(store->core);
 	if (!s)
 		return kv_fail(ENOMEM);
 	s->ino = ino;
@@ -139,12 +139,12 @@ static int look_at_dir(struct kvfs_session *s, struct kvfs_cred cred, uint32_t m
 int kvfs_session_create(struct kvfs_store *store, uint64_t parent, const char *name, uint32_t mode, struct kvfs_cred cred,
 	bool excl, struct kvfs_session **ret)
 {
-	int r = check_writable(store);
+	int r = kv_session_check_store(store);
 	if (r == 0)
 		r = kv_name_check(name);
 	if (r)
 		return r;
-	struct kvfs_session *s = new_session(store->core);
+	struct kvfs_session *s = kv_session_new(store->core);
 	if (!s)
 		return kv_fail(ENOMEM);
 	s->is_new = s->replace = s->dirty = true;
@@ -166,7 +166,7 @@ int kvfs_session_create(struct kvfs_store *store, uint64_t parent, const char *n
 
 int kv_session_new_key(struct kv_core *core, const char *key, uint32_t mode, struct kvfs_session **ret)
 {
-	struct kvfs_session *s = new_session(core);
+	struct kvfs_session *s = kv_session_new(core);
 	if (!s)
 		return kv_fail(ENOMEM);
 	s->is_new = s->replace = s->dirty = true;
@@ -202,11 +202,12 @@ void kvfs_session_close(struct kvfs_session *s)
 	bool inherited = kv_core_check(core);
 	if (!inherited) {
 		pthread_mutex_lock(&s->lock);
-		int r = kv_session_reset(s);
-		(void)r; /* what could not be retired now is found as a dead door's later */
+		bool given_up = kv_session_reset(s) != 0;
 		kv_session_drop_buffers(s, 0);
 		kv_session_give_back_name(s);
 		pthread_mutex_lock(&core->sessions_lock);
+		if (given_up && core->ngiven_up < KV_ARRAY_LEN(core->given_up)) /* else it goes with this door */
+			core->given_up[core->ngiven_up++] = s->blob;
 		if (s->prev)
 			s->prev->next = s->next;
 		else
@@ -268,13 +269,9 @@ int64_t kvfs_session_seek(struct kvfs_session *s, uint64_t offset, bool hole)
 	return kv_session_seek(s, offset, hole);
 }
 
-int kvfs_session_clear(struct kvfs_session *s)
+int kv_session_clear(struct kvfs_session *s)
 {
-	int r = kv_core_check(s->core);
-	if (r)
-		return r;
-	KV_GUARD(&s->lock);
-	r = kv_session_reset(s);
+	int r = kv_session_reset(s);
 	if (r)
 		return r;
 	kvfs_value_close(kv_take(s->base));
@@ -283,6 +280,15 @@ int kvfs_session_clear(struct kvfs_session *s)
 	s->cut = UINT64_MAX;
 	s->size = s->end = 0;
 	return 0;
+}
+
+int kvfs_session_clear(struct kvfs_session *s)
+{
+	int r = kv_core_check(s->core);
+	if (r)
+		return r;
+	KV_GUARD(&s->lock);
+	return kv_session_clear(s);
 }
 
 int kvfs_session_refresh(struct kvfs_session *s)
@@ -464,7 +470,7 @@ static void settle(struct kvfs_session *s, const struct kv_inode *inode, struct 
 	s->size = inode->rec.size;
 	s->is_new = s->replace = s->dirty = s->sized = false;
 	s->cut = UINT64_MAX;
-	s->end = s->blob = s->stored = 0;
+	s->end = s->blob = s->stored = s->kept = 0;
 	s->times = s->cond = 0;
 	kv_session_free_xattrs(s);
 	kv_inode_stat(inode, &s->st);
@@ -492,6 +498,8 @@ static int prepare(struct kvfs_session *s, struct kv_edit *ed, struct kv_inode *
 		put_times(s, inode, ed->now);
 		r = kv_inode_put(&ed->txn, inode);
 	}
+	if (r == 0 && s->kept && s->kept != s->blob)
+		r = kv_session_drop_kept(ed, s->kept);
 	if (r == 0 && s->blob)
 		r = kv_hidden_del(&ed->txn, s->blob);
 	if (r == 0 && s->blob && (!keeps_blob || inode->rec.blob != s->blob))
@@ -609,13 +617,13 @@ static int copy_all(struct kvfs_session *s, struct kvfs_session *whole)
 	return 0;
 }
 
-/* Makes `whole` the newest value with the parts of `s` in it. */
+/* Makes `whole` the newest value, nothing if there is none, with the parts of `s` in it. */
 static int merge(struct kvfs_session *s, struct kvfs_session *whole)
 {
-	struct kvfs_value *newest, *base = s->base;
-	struct kvfs_stat st;
+	struct kvfs_value *newest = NULL, *base = s->base;
+	struct kvfs_stat st = {0};
 	uint64_t size = s->size;
-	int r = kv_held_open(s->core, s->ino, &newest, &st);
+	int r = s->is_new ? 0 : kv_held_open(s->core, s->ino, &newest, &st);
 	if (r)
 		return r;
 	s->base = newest;
@@ -627,7 +635,7 @@ static int merge(struct kvfs_session *s, struct kvfs_session *whole)
 	s->base = base;
 	s->size = size;
 	kvfs_value_close(newest);
-	s->cond = KVFS_IF_VERSION;
+	s->cond = s->is_new ? KVFS_IF_ABSENT : KVFS_IF_VERSION;
 	s->cond_version = st.version;
 	return r;
 }
@@ -635,10 +643,11 @@ static int merge(struct kvfs_session *s, struct kvfs_session *whole)
 /* -ECANCELED when the value has changed meanwhile. */
 static int publish_merged(struct kvfs_session *s)
 {
-	struct kvfs_session *whole = new_session(s->core);
+	struct kvfs_session *whole = kv_session_new(s->core);
 	if (!whole)
 		return kv_fail(ENOMEM);
 	pthread_mutex_lock(&whole->lock);
+	uint64_t kept = s->kept;
 	int r = merge(s, whole);
 	if (r == 0) {
 		swap_contents(s, whole);
@@ -650,18 +659,22 @@ static int publish_merged(struct kvfs_session *s)
 		r = 0;
 	}
 	s->cond = 0;
+	if (kept && whole->blob == kept) /* not the session's to retire */
+		whole->blob = 0;
 	pthread_mutex_unlock(&whole->lock);
 	kvfs_session_close(whole);
 	return r;
 }
 
-/* More parts than one transaction should hold, of a value that is not much more than they are. */
+/* More parts than one transaction should hold, of a value that is not much more than they are; or of a value that is not there. */
 static bool is_large(const struct kvfs_session *s)
 {
+	if (s->is_new && !s->replace)
+		return true;
 	return !s->replace && s->stored > KVFS_TXN_BYTES_MAX && s->stored > s->size / 16;
 }
 
-static int publish(struct kvfs_session *s)
+int kv_session_publish(struct kvfs_session *s)
 {
 	if (s->orphan)
 		return 0;
@@ -685,7 +698,7 @@ int kvfs_session_publish(struct kvfs_session *s)
 	if (r)
 		return r;
 	KV_GUARD(&s->lock);
-	return publish(s);
+	return kv_session_publish(s);
 }
 
 /* One append as a transaction of its own. */

@@ -1,4 +1,5 @@
-/* Write sessions inside: what session.c (life and publication), session_io.c (bytes) and session_attr.c (attributes) share. */
+/* Write sessions inside: what session.c (life and publication), session_io.c (bytes), session_attr.c (attributes) and
+ * session_keep.c (what is kept of those that end unpublished) share. */
 #ifndef KV_SESSION_H
 #define KV_SESSION_H
 
@@ -45,6 +46,7 @@ struct kvfs_session {
 	struct kv_buffers bufs;
 	uint64_t blob; /* of hidden chunks; 0 none yet */
 	uint64_t stored; /* bytes in them */
+	uint64_t kept; /* id of the kept session that this one is the recovery of; 0 none */
 
 	/* attributes to publish with it */
 	unsigned times; /* KVFS_SET_ATIME, KVFS_SET_MTIME */
@@ -54,6 +56,9 @@ struct kvfs_session {
 
 /* A session on a key that need not exist, nor its directories; `mode` of the value if it is made. */
 int kv_session_new_key(struct kv_core *core, const char *key, uint32_t mode, struct kvfs_session **ret);
+/* An empty one, for what only looks like a session. */
+struct kvfs_session *kv_session_new(struct kv_core *core);
+int kv_session_check_store(struct kvfs_store *store);
 /* What KVFS_IF_ABSENT and KVFS_IF_VERSION ask of an existing inode; `exists` false: of none. */
 int kv_session_check_cond(unsigned cond, uint64_t want, bool exists, uint64_t version);
 
@@ -64,6 +69,12 @@ void kv_session_give_back_name(struct kvfs_session *s);
 ssize_t kv_session_read(struct kvfs_session *s, void *buf, size_t len, uint64_t offset);
 ssize_t kv_session_write(struct kvfs_session *s, const void *buf, size_t len, uint64_t offset);
 int kv_session_truncate(struct kvfs_session *s, uint64_t size);
+int kv_session_clear(struct kvfs_session *s);
+int kv_session_publish(struct kvfs_session *s);
+/* Forgets a kept session; its blob becomes garbage.  -ENOENT */
+int kv_session_drop_kept(struct kv_edit *ed, uint64_t id);
+/* Puts one buffer into the hidden blob. */
+int kv_session_spill_one(struct kvfs_session *s, struct kv_edit *ed, const struct kv_buffer *buf);
 /* Moves all buffers to hidden chunks. */
 int kv_session_spill(struct kvfs_session *s);
 /* Forgets everything written: buffers freed, hidden chunks retired. */

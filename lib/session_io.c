@@ -46,7 +46,7 @@ int kv_session_hidden(struct kvfs_session *s, struct kv_txn *txn, uint32_t index
 	return kv_chunk_get_mask(txn, s->blob, index, ret_mask);
 }
 
-static int spill_one(struct kvfs_session *s, struct kv_edit *ed, const struct kv_buffer *buf)
+int kv_session_spill_one(struct kvfs_session *s, struct kv_edit *ed, const struct kv_buffer *buf)
 {
 	uint64_t start = (uint64_t)buf->index * chunk_size(s);
 	size_t len = s->size > start ? kv_min(chunk_size(s), s->size - start) : 0;
@@ -72,7 +72,7 @@ static int spill_slice(struct kvfs_session *s, size_t at)
 	}
 	size_t end = kv_min(s->bufs.n, at + KV_SPILL_SLICE);
 	for (size_t i = at; r == 0 && i < end; i++)
-		r = spill_one(s, &ed, &s->bufs.list[i]);
+		r = kv_session_spill_one(s, &ed, &s->bufs.list[i]);
 	if (r)
 		kv_commit_abort(&ed);
 	else

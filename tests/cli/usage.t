@@ -53,14 +53,18 @@ usage: kvfs [-s STORE] incr KEY [N]
 Add N (1) to a number and print it.
 
   N may be negative.  A key that does not exist counts as 0.
+
+
 $ kvfs incr --help
 usage: kvfs [-s STORE] incr KEY [N]
 
 Add N (1) to a number and print it.
 
   N may be negative.  A key that does not exist counts as 0.
+
+
 $ kvfs help | grep -c '^  [a-z]'
-19
+21
 $ kvfs --version | grep -cE '^kvfs [0-9]+\.[0-9]+\.[0-9]+$'
 1
 # Every command explains itself, and needs no store to do so.

@@ -37,6 +37,7 @@ struct world {
 	size_t ntrash;
 	uint64_t *hidden;
 	size_t nhidden;
+	uint64_t kept_bytes;
 	struct invariants seen;
 };
 
@@ -136,14 +137,43 @@ static void load_garbage(struct world *w)
 		(unsigned long long)w->head.rec.garbage_bytes, (unsigned long long)bytes);
 }
 
+/* A kept session has all that it says: its chunks, of parts each with its mask. */
+static void check_kept(struct world *w, uint64_t id)
+{
+	struct kv_kept kept;
+	struct kv_cursor c;
+	uint64_t bytes = 0;
+	uint32_t index = 0;
+	assert_ok(kv_kept_get(&w->txn, id, &kept));
+	need(kept.rec.reason && *kept.name, "kept session %llu\n", (unsigned long long)id);
+	assert_ok(kv_cursor_open(&w->txn, KV_CHUNK, &c));
+	for (; kv_chunk_next_index(&c, id, index, &index) == 0; index++) {
+		struct kv_bytes mask;
+		bytes += w->layout.chunk_size;
+		need(kv_chunk_get_mask(&w->txn, id, index, &mask) == (kept.rec.flags & KV_KEPT_WHOLE ? -ENOENT : 0),
+			"kept session %llu: mask of chunk %u\n", (unsigned long long)id, index);
+	}
+	kv_cursor_close(&c);
+	need(kept.rec.flags & KV_KEPT_WHOLE ? bytes == kept.rec.stored : bytes <= kept.rec.stored,
+		"kept session %llu: %llu bytes, %llu stored\n", (unsigned long long)id, (unsigned long long)bytes,
+		(unsigned long long)kept.rec.stored);
+	w->seen.kept++;
+	w->kept_bytes += kept.rec.stored;
+}
+
 static void load_hidden(struct world *w)
 {
 	struct kv_rec_session rec;
 	for (uint64_t at = 0; kv_hidden_seek(&w->txn, at, &at, &rec) == 0; at++) {
 		w->hidden = grow(w->hidden, w->nhidden, sizeof *w->hidden);
 		w->hidden[w->nhidden++] = at;
+		need(at < w->head.rec.next_blob, "session %llu\n", (unsigned long long)at);
+		if (!rec.door)
+			check_kept(w, at);
 	}
 	w->seen.hidden = w->nhidden;
+	need(w->seen.kept <= KVFS_KEPT_MAX && w->kept_bytes <= KVFS_KEPT_BYTES, "%llu sessions kept\n",
+		(unsigned long long)w->seen.kept);
 }
 
 /* ---- names ---- */

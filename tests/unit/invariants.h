@@ -10,7 +10,7 @@ struct kvfs_store;
 struct invariants {
 	uint64_t inodes, chunks; /* records */
 	uint64_t dead_chunks; /* of them, those that wait for the reaper */
-	uint64_t garbage, held_garbage, hidden; /* records; garbage counts those set aside too */
+	uint64_t garbage, held_garbage, hidden, kept; /* records; garbage counts those set aside too, hidden the kept */
 };
 
 /* Fails the test at the first contradiction: names and inodes, directories' counts, chunks that neither a value nor garbage nor a
