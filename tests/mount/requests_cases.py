@@ -18,7 +18,7 @@ ONE = 128 << 10  # the kernel's largest read ahead
 
 
 def at_most(limit, seen, what=''):
-    assert len(seen) <= limit, f'{what}: {len(seen)} requests, not {limit}: {" ".join(seen)}'
+    assert len(seen) <= limit, f'{what}: {len(seen)} requests, not {limit}: {" ".join(seen[:40])}; {dict(Counter(seen))}'
 
 
 def only(wanted, seen, what=''):
