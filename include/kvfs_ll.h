@@ -98,8 +98,10 @@ void kvfs_feed_wake(struct kvfs_feed *feed);
  * 1 when changes were lost (the log is a ring; or it was given up as lagging): everything may have changed, fn was not called for all; the
  * next read goes on from here.  What fn returned, if not 0: the next read begins where this one did. */
 KVFS_MUST_CHECK int kvfs_feed_read(struct kvfs_feed *feed, kvfs_ll_change_fn *fn, void *arg);
-/* All that was read so far has been acted on: wakes who waits for that. */
-void kvfs_feed_done(struct kvfs_feed *feed);
+/* All that was read up to `sequence` has been acted on: wakes who waits for that.  Any thread's, in order. */
+void kvfs_feed_done(struct kvfs_feed *feed, uint64_t sequence);
+/* The sequence up to which it was read. */
+uint64_t kvfs_feed_sequence(const struct kvfs_feed *feed);
 /* No other live feed of this store.  A look at shared memory, and at the locks of others if there are any. */
 bool kvfs_feed_alone(struct kvfs_feed *feed);
 /* true: to be called before anything is cached; others wait for this feed from then on.  False is the answer when it is not alone, and then it must

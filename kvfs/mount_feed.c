@@ -7,8 +7,8 @@
  *    appends and other changes, from everywhere, seen in the order in which they happened.
  *  - directories that went because their last key did.
  *
- * Invalidating a name takes the lock of its directory in the kernel, which a system call may hold that waits for one of our workers: so
- * no worker does it, and none waits for it for long.
+ * Invalidating a name takes the lock of its directory in the kernel, which a system call may hold while it waits for one of our workers, or
+ * for the lock of a file that is being appended to.  So it has a thread of its own; no answer waits for that, and no worker for long.
  *
  * Two mounts of one store would wait for each other that way.  So while there is a second one, neither lets the kernel cache anything. */
 #include "mount.h"
@@ -23,7 +23,7 @@
 enum {
 	TICK_MS = 1000, /* for what nobody has told of: a mount that was killed, a commit whose door was */
 	BATCH_MAX = 20000, /* changes told one by one; of more, everything */
-	OWN_MAX = 256, /* own commits after which the log is read, before it comes round */
+	NAMES_MAX = 100000, /* names to be dropped; of more, everything */
 	NAME_WAIT_MS = 20, /* a worker waits at most so long for a name to be dropped */
 	NOTIFY_INC_EPOCH = 8, /* Linux 6.16: all names are to be looked up again */
 };
@@ -43,26 +43,26 @@ struct answer {
 	size_t count;
 };
 
-/* A name to be dropped, while the thread that asked waits for a little. */
+/* A name to be dropped.  Without one: all before are, and with them all changes up to `sequence` are handled. */
 struct drop {
 	struct drop *next;
-	uint64_t parent;
-	char name[KVFS_NAME_MAX + 1];
-	bool done, left; /* left: nobody waits any more, whoever comes frees it */
+	uint64_t parent, sequence;
+	bool waited, done; /* some thread waits for it, and frees it when it is done; else it is the names' thread's */
+	char name[];
 };
 
 struct kv_feed {
-	pthread_t thread;
+	pthread_t thread, names;
 	struct kv_mount *mount;
 	struct kvfs_feed *feed;
-	_Atomic unsigned own; /* commits of ours since the log was read */
 	_Atomic bool stop;
 	pthread_mutex_t mutex;
-	pthread_cond_t dropped;
+	pthread_cond_t work, dropped;
 	/* protected by mutex */
 	struct answer *answers;
-	struct drop *drops;
-	/* of the thread alone */
+	struct drop *first, **last;
+	size_t queued;
+	/* of the feed's thread alone */
 	struct change *batch;
 	size_t count, cap;
 	bool lost;
@@ -98,6 +98,74 @@ static void forget_everything(struct kv_mount *m)
 		(void)forget_all_names(m);
 	kv_forget_attr(m, FUSE_ROOT_ID);
 	kv_nodes_forget_attrs(m->nodes);
+}
+
+/* ---- names ---- */
+
+/* False: there is no memory, or too many wait. */
+static bool push(struct kv_feed *f, uint64_t parent, const char *name, uint64_t sequence, struct drop **ret_waited)
+{
+	struct drop *d = malloc(sizeof(*d) + strlen(name) + 1);
+	bool full;
+
+	if (!d)
+		return false;
+	*d = (struct drop){.parent = parent, .sequence = sequence, .waited = ret_waited != NULL};
+	strcpy(d->name, name);
+	pthread_mutex_lock(&f->mutex);
+	full = f->queued >= NAMES_MAX && *name;
+	if (!full) {
+		*f->last = d;
+		f->last = &d->next;
+		f->queued++;
+		pthread_cond_signal(&f->work);
+	}
+	pthread_mutex_unlock(&f->mutex);
+	if (full)
+		free(d);
+	else if (ret_waited)
+		*ret_waited = d;
+	return !full;
+}
+
+/* With the mutex held. */
+static struct drop *pop(struct kv_feed *f)
+{
+	struct drop *d = f->first;
+
+	f->first = d->next;
+	if (!f->first)
+		f->last = &f->first;
+	f->queued--;
+	return d;
+}
+
+static void *drop_names(void *arg)
+{
+	struct kv_feed *f = arg;
+	struct drop *d;
+
+	pthread_mutex_lock(&f->mutex);
+	while (!f->stop || f->first) {
+		if (!f->first) {
+			pthread_cond_wait(&f->work, &f->mutex);
+			continue;
+		}
+		d = pop(f);
+		pthread_mutex_unlock(&f->mutex);
+		if (d->name[0])
+			forget_name(f->mount, d->parent, d->name);
+		else
+			kvfs_feed_done(f->feed, d->sequence);
+		pthread_mutex_lock(&f->mutex);
+		d->done = true;
+		if (d->waited)
+			pthread_cond_broadcast(&f->dropped);
+		else
+			free(d);
+	}
+	pthread_mutex_unlock(&f->mutex);
+	return NULL;
 }
 
 /* ---- changes ---- */
@@ -142,14 +210,15 @@ static void drop_pages_from(void *arg, uint64_t id, uint64_t from)
 	(void)fuse_lowlevel_notify_inval_inode(m->se, id, (off_t)(from & ~UINT64_C(4095)), 0);
 }
 
-static void tell(struct kv_mount *m, const struct change *c)
+static void tell(struct kv_feed *f, const struct change *c)
 {
+	struct kv_mount *m = f->mount;
 	struct kvfs_stat st;
 
 	if (c->own || !m->nodes->caching)
 		return;
 	if (c->kind != KVFS_CHANGE_ATTR) {
-		forget_name(m, c->parent, c->name);
+		f->lost |= !push(f, c->parent, c->name, 0, NULL);
 		kv_forget_attr(m, c->parent);
 	}
 	if (!S_ISREG(c->type))
@@ -170,7 +239,7 @@ static void apply(struct kv_feed *f)
 			kv_node_replaced(m->nodes, c->ino);
 		else if (c->kind == KVFS_CHANGE_APPEND)
 			grows |= kv_node_appended(m->nodes, c->ino, c->epoch);
-		tell(m, c);
+		tell(f, c);
 	}
 	for (size_t i = 0; grows && i < f->count; i++)
 		if (f->batch[i].kind == KVFS_CHANGE_APPEND)
@@ -181,19 +250,18 @@ static void read_changes(struct kv_feed *f)
 {
 	int r;
 
-	f->own = 0;
 	f->lost = false;
 	r = kvfs_feed_read(f->feed, collect, f);
 	if (r < 0)
 		kv_mount_log(f->mount, "the change log cannot be read: %s", strerror(-r));
+	if (!r && !f->lost)
+		apply(f);
 	if (r || f->lost)
 		forget_everything(f->mount);
-	else
-		apply(f);
 	for (size_t i = 0; i < f->count; i++)
 		free(f->batch[i].name);
 	f->count = 0;
-	kvfs_feed_done(f->feed);
+	(void)push(f, 0, "", kvfs_feed_sequence(f->feed), NULL); /* without memory others wait a little longer */
 }
 
 /* Caching begins when others have been told to wait for us, and ends when the kernel has forgotten everything. */
@@ -205,34 +273,14 @@ static void set_caching(struct kv_feed *f)
 	if (alone == m->nodes->caching)
 		return;
 	if (alone) {
-		kvfs_feed_set_caching(f->feed, true);
+		alone = kvfs_feed_set_caching(f->feed, true);
 		read_changes(f);
-		m->nodes->caching = true;
+		m->nodes->caching = alone;
 	} else {
 		m->nodes->caching = false;
 		forget_everything(m);
-		kvfs_feed_set_caching(f->feed, false);
+		(void)kvfs_feed_set_caching(f->feed, false);
 	}
-}
-
-static void serve_drops(struct kv_feed *f)
-{
-	struct drop *d;
-
-	pthread_mutex_lock(&f->mutex);
-	while ((d = f->drops)) {
-		f->drops = d->next;
-		pthread_mutex_unlock(&f->mutex);
-		forget_name(f->mount, d->parent, d->name);
-		pthread_mutex_lock(&f->mutex);
-		if (d->left) {
-			free(d);
-		} else {
-			d->done = true;
-			pthread_cond_broadcast(&f->dropped);
-		}
-	}
-	pthread_mutex_unlock(&f->mutex);
 }
 
 static void *run(void *arg)
@@ -246,7 +294,6 @@ static void *run(void *arg)
 		answers = f->answers;
 		f->answers = NULL;
 		pthread_mutex_unlock(&f->mutex);
-		serve_drops(f);
 		read_changes(f);
 		set_caching(f);
 		for (; answers; answers = next) {
@@ -274,27 +321,22 @@ void kv_feed_expect(uint64_t parent, const char *name)
 /* Has the kernel forget a name, and waits for that, if it does not take long. */
 static void drop_name(struct kv_feed *f, uint64_t parent, const char *name)
 {
-	struct drop *d = calloc(1, sizeof(*d));
 	struct timespec until;
+	struct drop *d;
 
-	if (!d)
+	if (!push(f, parent, name, 0, &d))
 		return;
-	d->parent = parent;
-	strncpy(d->name, name, KVFS_NAME_MAX);
 	clock_gettime(CLOCK_REALTIME, &until);
 	until.tv_nsec += NAME_WAIT_MS * 1000000L;
 	until.tv_sec += until.tv_nsec / 1000000000;
 	until.tv_nsec %= 1000000000;
 	pthread_mutex_lock(&f->mutex);
-	d->next = f->drops;
-	f->drops = d;
-	kvfs_feed_wake(f->feed);
 	while (!d->done && pthread_cond_timedwait(&f->dropped, &f->mutex, &until) == 0) {
 	}
 	if (d->done)
 		free(d);
 	else
-		d->left = true;
+		d->waited = false;
 	pthread_mutex_unlock(&f->mutex);
 }
 
@@ -304,8 +346,6 @@ static int observe(void *arg, const struct kvfs_ll_change *c)
 	struct kv_feed *f = arg;
 	bool asked = expected.name && expected.parent == c->parent && strcmp(expected.name, c->name) == 0;
 
-	if (++f->own == OWN_MAX)
-		kvfs_feed_wake(f->feed);
 	if (c->kind == KVFS_CHANGE_DELETE && S_ISDIR(c->type) && !asked && f->mount->nodes->caching) {
 		kv_forget_attr(f->mount, c->ino);
 		kv_forget_attr(f->mount, c->parent);
@@ -340,10 +380,22 @@ static void feed_free(struct kv_feed *f)
 
 	(void)r;
 	kvfs_feed_close(f->feed);
+	while (f->first)
+		free(pop(f));
+	pthread_cond_destroy(&f->work);
 	pthread_cond_destroy(&f->dropped);
 	pthread_mutex_destroy(&f->mutex);
 	free(f->batch);
 	free(f);
+}
+
+static void stop(struct kv_feed *f)
+{
+	pthread_mutex_lock(&f->mutex);
+	f->stop = true;
+	pthread_cond_signal(&f->work);
+	pthread_mutex_unlock(&f->mutex);
+	kvfs_feed_wake(f->feed);
 }
 
 int kv_feed_start(struct kv_mount *m, struct kv_feed **ret)
@@ -356,19 +408,28 @@ int kv_feed_start(struct kv_mount *m, struct kv_feed **ret)
 		return r;
 	}
 	f->mount = m;
+	f->last = &f->first;
 	pthread_mutex_init(&f->mutex, NULL);
+	pthread_cond_init(&f->work, NULL);
 	pthread_cond_init(&f->dropped, NULL);
 	m->lease = !forget_all_names(m);
 	r = kvfs_ll_observe(m->store, observe, f);
 	if (r == 0)
+		r = -pthread_create(&f->names, NULL, drop_names, f);
+	if (r == 0) {
+		set_caching(f);
 		r = -pthread_create(&f->thread, NULL, run, f);
-	if (r < 0) {
-		feed_free(f);
-		return r;
+		if (r < 0) {
+			m->nodes->caching = false;
+			stop(f);
+			pthread_join(f->names, NULL);
+		}
 	}
-	kvfs_feed_wake(f->feed);
-	*ret = f;
-	return 0;
+	if (r < 0)
+		feed_free(f);
+	else
+		*ret = f;
+	return r;
 }
 
 bool kv_feed_stop(struct kv_feed *f)
@@ -377,12 +438,11 @@ bool kv_feed_stop(struct kv_feed *f)
 
 	if (!f)
 		return true;
-	f->stop = true;
-	kvfs_feed_wake(f->feed);
+	stop(f);
 	clock_gettime(CLOCK_REALTIME, &until);
 	until.tv_sec += 2;
 	/* A notice that waits for a request nobody will answer any more ends with the process. */
-	if (pthread_timedjoin_np(f->thread, NULL, &until) != 0)
+	if (pthread_timedjoin_np(f->thread, NULL, &until) != 0 || pthread_timedjoin_np(f->names, NULL, &until) != 0)
 		return false;
 	feed_free(f);
 	return true;

@@ -618,7 +618,7 @@ void kv_node_version_face(struct kv_nodes *nodes, struct kv_node *n, const struc
 	kv_nodes_lock(nodes);
 	version_stat(n, now, &ret->st);
 	/* Of an old version nothing is cached: a name the kernel remembers may still lead to it. */
-	ret->cache_attr = now && now->epoch == n->epoch && now->nlink == 1;
+	ret->cache_attr = now && now->epoch == n->epoch && now->nlink == 1 && !n->uncached;
 	kv_nodes_unlock(nodes);
 }
 
@@ -798,6 +798,21 @@ static struct kv_node *growing(struct kv_nodes *nodes, uint64_t ino)
 	return n;
 }
 
+/* Changes the size that readers see.  The kernel ignores answers that it asked for before it was told to forget: so it is told first, and
+ * nothing is cached in between. */
+static void set_grown(struct kv_nodes *nodes, struct kv_node *n, const struct kvfs_stat *st, uint32_t epoch)
+{
+	kv_nodes_lock(nodes);
+	n->uncached = true;
+	kv_nodes_unlock(nodes);
+	nodes->forget_attr(nodes->arg, n->id);
+	kv_nodes_lock(nodes);
+	n->st = *st;
+	n->epoch = epoch;
+	n->uncached = false;
+	kv_nodes_unlock(nodes);
+}
+
 /* Three steps, in an order in which no reader sees zeros at the end: the bytes, then no page that ends before them, then the size. */
 static void grow(struct kv_nodes *nodes, struct kv_node *n, void (*drop)(void *arg, uint64_t id, uint64_t from), void *arg)
 {
@@ -825,11 +840,7 @@ static void grow(struct kv_nodes *nodes, struct kv_node *n, void (*drop)(void *a
 		return;
 	content_done(nodes, old);
 	drop(arg, n->id, from);
-	kv_nodes_lock(nodes);
-	n->st = st;
-	n->epoch = st.epoch;
-	kv_nodes_unlock(nodes);
-	nodes->forget_attr(nodes->arg, n->id);
+	set_grown(nodes, n, &st, st.epoch);
 }
 
 void kv_node_grow(struct kv_nodes *nodes, uint64_t ino, void (*drop)(void *arg, uint64_t id, uint64_t from), void *arg)

@@ -74,6 +74,7 @@ struct kv_node {
 	/* a version that is open; without content, a directory or the like */
 	struct kv_content *content;
 	struct kvfs_stat st; /* when it was opened; its size grows with appends */
+	bool uncached; /* its size is about to change */
 	uint32_t appended_to; /* this epoch's value is that of `epoch` and more appended */
 	unsigned readers, locking; /* open files of it, and those of them that have ever locked it */
 

@@ -208,10 +208,15 @@ int kvfs_feed_read(struct kvfs_feed *feed, kvfs_ll_change_fn *fn, void *arg)
 	return lost;
 }
 
-void kvfs_feed_done(struct kvfs_feed *feed)
+uint64_t kvfs_feed_sequence(const struct kvfs_feed *feed)
+{
+	return feed->seq;
+}
+
+void kvfs_feed_done(struct kvfs_feed *feed, uint64_t sequence)
 {
 	if (kv_core_check(feed->core) == 0)
-		kv_doors_feed_handled(feed->core->doors, feed->seq);
+		kv_doors_feed_handled(feed->core->doors, sequence);
 }
 
 bool kvfs_feed_alone(struct kvfs_feed *feed)

@@ -127,7 +127,7 @@ static int serve(struct shared *s, int delay_ms)
 		s->lost += kvfs_feed_read(feed, count_change, s) == 1;
 		s->reads++;
 		usleep((unsigned)delay_ms * 1000);
-		kvfs_feed_done(feed);
+		kvfs_feed_done(feed, kvfs_feed_sequence(feed));
 	}
 	kvfs_feed_close(feed);
 	kvfs_close(store);
@@ -347,7 +347,7 @@ static int inherited(void *arg)
 
 	if (kvfs_feed_read(feed, count_change, NULL) != -EBADFD || kvfs_feed_wait(feed, 0) != -EBADFD || kvfs_feed_alone(feed))
 		return 1;
-	kvfs_feed_done(feed);
+	kvfs_feed_done(feed, kvfs_feed_sequence(feed));
 	kvfs_feed_wake(feed);
 	kvfs_feed_close(feed);
 	return 0;
@@ -422,7 +422,7 @@ static void test_own(void **state)
 	assert_int_equal(told.list[0].epoch, 1);
 	assert_int_equal(told.list[2].epoch, 2);
 	assert_true(told.list[0].sequence < told.list[1].sequence && told.list[1].sequence < told.list[2].sequence);
-	kvfs_feed_done(feed);
+	kvfs_feed_done(feed, kvfs_feed_sequence(feed));
 	assert_ok(kvfs_feed_read(feed, note, &told));
 	assert_int_equal(told.n, 3);
 	kvfs_feed_close(feed);
