@@ -129,6 +129,9 @@ struct kvfs_session;
 /* On an existing value.  `truncate`: it replaces the value (last published wins, whole); else its changed parts are replayed on the
  * value as it is at publication. */
 KVFS_MUST_CHECK int kvfs_session_open(struct kvfs_store *store, uint64_t ino, bool truncate, struct kvfs_session **ret);
+/* On a version whose inode is gone: an orphan (kvfs_session_orphan()) that has its content.  Takes `v` over, when it fails too. */
+KVFS_MUST_CHECK int kvfs_session_open_gone(
+	struct kvfs_store *store, struct kvfs_value *v, const struct kvfs_stat *st, struct kvfs_session **ret);
 /* For a new key: nothing is in the store before publication.  `mode` permission bits.  If the name has come to exist by
  * then, its value is replaced.  With `excl` the name is reserved: until the session is published, renamed, an orphan or closed (or its door ends)
  * nobody else makes it, through any door: -EEXIST.

@@ -13,6 +13,14 @@ static bool is_refused(const char *name)
 	return strncmp(name, "system.posix_acl_", strlen("system.posix_acl_")) == 0 || strcmp(name, "security.selinux") == 0;
 }
 
+/* Of an inode that is gone: a file that is still open takes attributes that nobody will see; a name that led to it is looked up again. */
+static int unless_gone(fuse_req_t req, fuse_ino_t id, int r)
+{
+	static const struct kvfs_setattr nothing;
+
+	return r == -ESTALE ? kv_node_set_gone(kv_mount_of(req)->nodes, kv_tid_of(req), id, &nothing) : r;
+}
+
 void op_setxattr(fuse_req_t req, fuse_ino_t id, const char *name, const char *value, size_t size, int flags)
 {
 	struct kv_mount *m = kv_mount_of(req);
@@ -27,7 +35,7 @@ void op_setxattr(fuse_req_t req, fuse_ino_t id, const char *name, const char *va
 	else
 		r = kvfs_ll_setxattr(m->store, kv_node_ino(id), name, value, size, how);
 	kv_node_put(m->nodes, n);
-	kv_reply(req, r);
+	kv_reply(req, unless_gone(req, id, r));
 }
 
 void op_removexattr(fuse_req_t req, fuse_ino_t id, const char *name)
@@ -43,7 +51,7 @@ void op_removexattr(fuse_req_t req, fuse_ino_t id, const char *name)
 	else
 		r = kvfs_ll_removexattr(m->store, kv_node_ino(id), name);
 	kv_node_put(m->nodes, n);
-	kv_reply(req, r);
+	kv_reply(req, unless_gone(req, id, r));
 }
 
 /* `name` NULL: the list of names. */
@@ -66,6 +74,11 @@ static void reply_get(fuse_req_t req, fuse_ino_t id, const char *name, size_t si
 	char *buf = size ? malloc(size) : NULL;
 	ssize_t r = size && !buf ? -ENOMEM : get(kv_mount_of(req), id, name, buf, size);
 
+	if (r == -ESTALE) {
+		r = unless_gone(req, id, -ESTALE);
+		if (r == 0 && name)
+			r = -ENODATA;
+	}
 	if (r < 0)
 		kv_reply(req, (int)r);
 	else if (!size)

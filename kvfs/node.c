@@ -924,6 +924,21 @@ static int begin_take_over(struct kv_nodes *nodes, uint64_t id, struct kv_node *
 	return r;
 }
 
+/* The session that a node becomes.  With its own content, and its inode gone meanwhile, it is one on an unlinked file. */
+static int session_for(struct kv_nodes *nodes, struct kv_node *n, struct kvfs_session **ret)
+{
+	struct kvfs_value *value;
+	int r = kvfs_session_open(nodes->store, n->ino, false, ret);
+
+	if (r != -ESTALE || !n->content)
+		return r;
+	kv_nodes_lock(nodes);
+	value = content_put(n->content);
+	n->content = NULL;
+	kv_nodes_unlock(nodes);
+	return value ? kvfs_session_open_gone(nodes->store, value, &n->st, ret) : -ENOENT;
+}
+
 /* Makes a node that is `opening`, and this call's, into a session.  With `any` it need not show the current version: nobody else knows it, and
  * the kernel has no pages of it. */
 static int become_session(struct kv_nodes *nodes, pid_t tid, struct kv_node *n, bool any)
@@ -932,7 +947,7 @@ static int become_session(struct kv_nodes *nodes, pid_t tid, struct kv_node *n, 
 	struct kvfs_value *old = NULL;
 	struct kvfs_stat st;
 	pid_t opener = kv_process_of(tid);
-	int r = kvfs_session_open(nodes->store, n->ino, false, &s);
+	int r = session_for(nodes, n, &s);
 
 	if (r == 0)
 		r = kvfs_session_stat(s, &st);

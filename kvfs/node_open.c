@@ -17,7 +17,7 @@
 
 enum {
 	INTENTS_MAX = 1024,
-	INTENT_MS = 10000, /* a retry comes within microseconds, or never */
+	INTENT_MS = 3000, /* a retry comes within microseconds, or never */
 };
 
 /* What a thread was refused for.  A look (stat, or the check of permissions before anything else) may turn out to be either. */
@@ -302,9 +302,8 @@ int kv_node_lookup(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const cha
 		*ret_cache = false;
 		r = lookup_once(nodes, tid, parent, name, ret, ret_cache);
 	}
-	if (r < 0)
-		intent_free(nodes, intent_take(nodes, tid, 0));
-	else
+	/* A name that is not there ends no intent: beside a rename the second LOOKUP of a retry may find it again. */
+	if (r == 0)
 		ret->cache_name &= *ret_cache;
 	return r == -ESTALE ? -EBUSY : r;
 }

@@ -110,6 +110,30 @@ int kv_session_check_name(struct kvfs_session *s, uint64_t parent, const char *n
 	return kv_doors_name_taken(s->core->doors, parent, name, strlen(name), s->reserved) ? -EEXIST : 0;
 }
 
+int kvfs_session_open_gone(
+	struct kvfs_store *store, struct kvfs_value *v, const struct kvfs_stat *st, struct kvfs_session **ret)
+{
+	struct kvfs_session *s = NULL;
+	int r = kv_session_check_store(store);
+	if (r == 0) {
+		s = kv_session_new(store->core);
+		r = s ? 0 : kv_fail(ENOMEM);
+	}
+	if (r) {
+		kvfs_value_close(v);
+		return r;
+	}
+	s->ino = st->ino;
+	s->st = *st;
+	s->st.nlink = 0;
+	s->epoch = st->epoch;
+	s->size = st->size;
+	s->base = v;
+	s->orphan = true;
+	*ret = s;
+	return 0;
+}
+
 /* What a new key will be. */
 static int look_at_dir(struct kvfs_session *s, struct kvfs_cred cred, uint32_t mode)
 {
