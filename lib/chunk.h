@@ -23,6 +23,8 @@ struct kv_chunk_view {
 int kv_chunk_get(struct kv_cursor *c, const struct kv_chunk_view *view, uint32_t index, struct kv_bytes *ret, uint32_t *ret_gen);
 /* The first index at or after `index` with any record of the blob (also of generations the view does not see); -ENOENT. */
 int kv_chunk_next_index(struct kv_cursor *c, uint64_t blob, uint32_t index, uint32_t *ret);
+/* Is there a record of just this generation?  With a raw cursor. */
+bool kv_chunk_exists(struct kv_cursor *c, uint64_t blob, uint32_t index, uint32_t gen);
 int kv_chunk_put(struct kv_txn *txn, uint64_t blob, uint32_t index, uint32_t gen, const void *data, size_t len);
 int kv_chunk_del(struct kv_txn *txn, uint64_t blob, uint32_t index, uint32_t gen);
 
@@ -30,9 +32,10 @@ int kv_chunk_del(struct kv_txn *txn, uint64_t blob, uint32_t index, uint32_t gen
 int kv_chunk_put_mask(struct kv_txn *txn, uint64_t blob, uint32_t index, const void *mask, size_t len);
 int kv_chunk_get_mask(struct kv_txn *txn, uint64_t blob, uint32_t index, struct kv_bytes *ret);
 
-/* Deletes up to *budget records of the blob at or past `index` and of generations below `below`, in order; counts *budget down and adds
+/* Deletes up to *budget records of the blob from `index` to before `end` and of generations below `below`, in order; counts *budget down and adds
  * their data to *ret_bytes.  *ret_index: where to go on.  -ENOENT when there are none left. */
-int kv_chunk_reap(struct kv_txn *txn, uint64_t blob, uint32_t index, uint64_t below, uint64_t *budget, uint64_t *ret_bytes,
-	uint32_t *ret_index);
+int kv_chunk_reap(struct kv_txn *txn, uint64_t blob, uint32_t index, uint64_t end, uint64_t below, uint64_t *budget,
+	uint64_t *ret_bytes, uint32_t *ret_index);
+#define KV_CHUNK_END UINT64_MAX /* as `end`: all */
 
 #endif

@@ -10,6 +10,8 @@
 #include "doors.h"
 #include "edit.h"
 
+#define KV_SLICE 128u /* chunks: 4 MiB */
+
 struct kv_core {
 	struct kv_db *db;
 	struct kv_doors *doors; /* NULL: a read-only file system, where nothing can change */
@@ -29,6 +31,9 @@ struct kv_core {
 	_Atomic size_t buffered;
 	pthread_mutex_t sessions_lock; /* order: a session's own lock, then this; from here to a session's only by trying */
 	struct kvfs_session *sessions; /* those that hold buffers */
+
+	unsigned slice; /* chunks written in one transaction, where one can choose: KV_SLICE; tests take less */
+	_Atomic uint64_t chunks_put, chunks_put_max; /* so far, and the most by one commit: for tests and benchmarks */
 
 	_Atomic unsigned snapshots; /* transactions that live: a bound keeps reader slots for everybody else */
 

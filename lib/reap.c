@@ -127,9 +127,10 @@ static int bury_dead_sessions(struct kv_core *core, struct kv_edit *ed)
 			return r;
 		if (kv_doors_alive(core->doors, rec.door))
 			continue;
+		struct kv_ahead ahead = {.blob = rec.ahead_blob, .gen = rec.ahead_gen};
 		r = kv_hidden_del(&ed->txn, at);
 		if (r == 0)
-			r = kv_value_retire_blob(ed, at, 0);
+			r = kv_value_retire_hidden(ed, at, 0, &ahead, rec.ino);
 		if (r)
 			return r;
 	}
@@ -156,12 +157,24 @@ static int forget_cut(struct kv_edit *ed, const struct kv_garbage *g)
 	return kv_inode_put(&ed->txn, &inode);
 }
 
+/* What was written ahead is gone: its generation is free to be anyone's again. */
+static int forget_skip(struct kv_edit *ed, const struct kv_garbage *g)
+{
+	struct kv_inode inode;
+	int r = kv_inode_load(&ed->txn, g->rec.ino, &inode);
+	if (r)
+		return r == -ENOENT ? 0 : r;
+	if (inode.rec.blob != g->rec.blob || !kv_value_unreserve(&inode, g->rec.index))
+		return 0;
+	return kv_inode_put(&ed->txn, &inode);
+}
+
 /* Frees some of a run of chunks.  *ret_done when it was the last. */
 static int free_run(struct kv_edit *ed, struct kv_garbage *g, uint64_t *budget, uint64_t *bytes, bool *ret_done)
 {
 	uint32_t index = g->rec.index;
 	uint64_t below = g->rec.kind == KV_GARBAGE_BLOB ? UINT64_MAX : g->rec.below;
-	int r = kv_chunk_reap(&ed->txn, g->rec.blob, index, below, budget, bytes, &index);
+	int r = kv_chunk_reap(&ed->txn, g->rec.blob, index, KV_CHUNK_END, below, budget, bytes, &index);
 	*ret_done = r == -ENOENT;
 	if (r == -ENOENT)
 		return g->rec.kind == KV_GARBAGE_TAIL ? forget_cut(ed, g) : 0;
@@ -187,6 +200,49 @@ static int free_list(struct kv_edit *ed, struct kv_garbage *g, uint64_t *budget,
 	return 0;
 }
 
+/* Frees what lies under (or is) the chunk of generation `g` at `index`, then the session's records that say so. */
+static int free_at(struct kv_edit *ed, struct kv_garbage *g, uint64_t hidden, uint32_t index, uint64_t *budget, uint64_t *bytes)
+{
+	uint64_t end = (uint64_t)index + 1;
+	uint32_t at;
+	int r = -ENOENT;
+	if (g->rec.kind == KV_GARBAGE_UNDER) {
+		r = kv_chunk_reap(&ed->txn, g->rec.blob, index, end, g->rec.below, budget, bytes, &at);
+	} else {
+		r = kv_chunk_del(&ed->txn, g->rec.blob, index, g->rec.index);
+		if (r == 0)
+			r = -ENOENT;
+		--*budget;
+		*bytes += ed->layout.chunk_size;
+	}
+	if (r == -ENOENT && *budget > 0)
+		r = kv_chunk_reap(&ed->txn, hidden, index, end, UINT64_MAX, budget, bytes, &at);
+	return r == -ENOENT ? 0 : r;
+}
+
+/* Frees some of the chunks that are told by those of a session. */
+static int free_told(struct kv_edit *ed, struct kv_garbage *g, uint64_t *budget, uint64_t *bytes, bool *ret_done)
+{
+	uint64_t hidden;
+	uint32_t index = 0;
+	struct kv_cursor c;
+	if (g->list.len != sizeof hidden)
+		return kv_fail(EUCLEAN);
+	memcpy(&hidden, g->list.data, sizeof hidden);
+	int r = kv_cursor_open(&ed->txn, KV_CHUNK, &c);
+	c.raw = true;
+	while (r == 0 && *budget > 0) {
+		r = kv_chunk_next_index(&c, hidden, index, &index);
+		if (r == 0)
+			r = free_at(ed, g, hidden, index, budget, bytes);
+	}
+	kv_cursor_close(&c);
+	*ret_done = r == -ENOENT;
+	if (r == -ENOENT)
+		return g->rec.kind == KV_GARBAGE_AHEAD ? forget_skip(ed, g) : 0;
+	return r;
+}
+
 static int free_some(struct kv_edit *ed, struct kv_garbage *g, uint64_t *budget)
 {
 	KV_FREE void *list = NULL;
@@ -198,7 +254,13 @@ static int free_some(struct kv_edit *ed, struct kv_garbage *g, uint64_t *budget)
 			return kv_fail(ENOMEM);
 		g->list.data = memcpy(list, g->list.data, g->list.len);
 	}
-	int r = g->rec.kind == KV_GARBAGE_CHUNKS ? free_list(ed, g, budget, &bytes, &done) : free_run(ed, g, budget, &bytes, &done);
+	int r;
+	if (g->rec.kind == KV_GARBAGE_CHUNKS)
+		r = free_list(ed, g, budget, &bytes, &done);
+	else if (g->rec.kind == KV_GARBAGE_UNDER || g->rec.kind == KV_GARBAGE_AHEAD)
+		r = free_told(ed, g, budget, &bytes, &done);
+	else
+		r = free_run(ed, g, budget, &bytes, &done);
 	if (r)
 		return r;
 	if (done)

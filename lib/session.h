@@ -43,6 +43,7 @@ struct kvfs_session {
 	struct kv_buffers bufs;
 	uint64_t blob; /* of hidden chunks; 0 none yet */
 	uint64_t stored; /* bytes in them */
+	struct kv_ahead ahead; /* chunks written ahead of the publication under way (session_parts.c, A2) */
 
 	/* attributes to publish with it */
 	unsigned times; /* KVFS_SET_ATIME, KVFS_SET_MTIME */
@@ -55,7 +56,17 @@ int kv_session_new_key(struct kv_core *core, const char *key, uint32_t mode, str
 /* What KVFS_IF_ABSENT and KVFS_IF_VERSION ask of an existing inode; `exists` false: of none. */
 int kv_session_check_cond(unsigned cond, uint64_t want, bool exists, uint64_t version);
 
+struct kvfs_session *kv_session_new(struct kv_core *core);
+
 /* All with s->lock held. */
+/* In one transaction.  `last`: do not ask for another round (session_parts.c). */
+int kv_session_publish_value(struct kvfs_session *s, bool last);
+int kv_session_publish_parts(struct kvfs_session *s);
+/* More parts than one transaction should hold. */
+bool kv_session_is_large(const struct kvfs_session *s);
+/* One pass; all that was written must be in hidden chunks. -ECANCELED, -ENOENT the key is gone, -EOVERFLOW. */
+int kv_session_write_ahead(struct kvfs_session *s);
+int kv_session_give_up_ahead(struct kvfs_session *s);
 ssize_t kv_session_read(struct kvfs_session *s, void *buf, size_t len, uint64_t offset);
 ssize_t kv_session_write(struct kvfs_session *s, const void *buf, size_t len, uint64_t offset);
 int kv_session_truncate(struct kvfs_session *s, uint64_t size);
@@ -66,14 +77,19 @@ int kv_session_reset(struct kvfs_session *s);
 void kv_session_drop_buffers(struct kvfs_session *s, uint32_t index);
 /* What was written in chunk `index`, from hidden chunks. *ret_mask.data NULL: all of it.  -ENOENT */
 int kv_session_hidden(struct kvfs_session *s, struct kv_txn *txn, uint32_t index, struct kv_bytes *ret, struct kv_bytes *ret_mask);
-/* kv_patch.next and .apply of what the session wrote. */
+/* The first index at or after `index` that was written to; -ENOENT. */
 int kv_session_next(struct kvfs_session *s, struct kv_txn *txn, uint32_t index, uint32_t *ret);
-int kv_session_apply(struct kvfs_session *s, struct kv_txn *txn, uint32_t index, uint8_t *chunk);
+struct kv_session_patch {
+	struct kv_patch patch;
+	struct kvfs_session *s;
+	struct kv_edit *ed;
+};
+/* What a session of parts changes, as a patch within an edit. */
+void kv_session_patch(struct kvfs_session *s, struct kv_edit *ed, struct kv_session_patch *ret);
 /* As kvfs_session_seek. */
 int64_t kv_session_seek(struct kvfs_session *s, uint64_t offset, bool hole);
 void kv_session_free_xattrs(struct kvfs_session *s);
 
-#define KV_SPILL_SLICE 128u /* chunks in one transaction: 4 MiB */
 #define KV_SESSION_BUFFERS 256u /* chunks one session keeps in memory: 8 MiB */
 
 #endif

@@ -57,7 +57,7 @@ static int spill_one(struct kvfs_session *s, struct kv_edit *ed, const struct kv
 	return r;
 }
 
-/* Spills up to KV_SPILL_SLICE buffers from position `at` on, in one transaction. */
+/* Spills a slice of buffers from position `at` on, in one transaction. */
 static int spill_slice(struct kvfs_session *s, size_t at)
 {
 	struct kv_edit ed;
@@ -67,10 +67,10 @@ static int spill_slice(struct kvfs_session *s, size_t at)
 		return r;
 	if (!s->blob) {
 		s->blob = kv_value_new_blob(&ed);
-		struct kv_rec_session rec = {kv_doors_id(s->core->doors), s->ino, kv_ns(ed.now)};
+		struct kv_rec_session rec = {.door = kv_doors_id(s->core->doors), .ino = s->ino, .since_ns = kv_ns(ed.now)};
 		r = kv_hidden_put(&ed.txn, s->blob, &rec);
 	}
-	size_t end = kv_min(s->bufs.n, at + KV_SPILL_SLICE);
+	size_t end = kv_min(s->bufs.n, at + s->core->slice);
 	for (size_t i = at; r == 0 && i < end; i++)
 		r = spill_one(s, &ed, &s->bufs.list[i]);
 	if (r)
@@ -84,11 +84,11 @@ static int spill_slice(struct kvfs_session *s, size_t at)
 
 int kv_session_spill(struct kvfs_session *s)
 {
-	for (size_t at = 0; at < s->bufs.n; at += KV_SPILL_SLICE) {
+	for (size_t at = 0; at < s->bufs.n; at += s->core->slice) {
 		int r = spill_slice(s, at);
 		if (r)
 			return r;
-		for (size_t i = at; i < s->bufs.n && i < at + KV_SPILL_SLICE; i++) {
+		for (size_t i = at; i < s->bufs.n && i < at + s->core->slice; i++) {
 			s->stored += s->bufs.list[i].stored ? 0 : chunk_size(s);
 			s->bufs.list[i].stored = true;
 		}
@@ -100,13 +100,14 @@ int kv_session_spill(struct kvfs_session *s)
 /* Deletes hidden chunks at or past `index`, in slices. */
 static int drop_hidden(struct kvfs_session *s, uint32_t index)
 {
-	while (s->blob) {
+	int r = kv_session_give_up_ahead(s);
+	while (r == 0 && s->blob) {
 		struct kv_edit ed;
 		uint64_t budget = DROP_SLICE, bytes = 0;
-		int r = kv_commit_begin(s->core, &ed);
+		r = kv_commit_begin(s->core, &ed);
 		if (r)
 			return r;
-		r = kv_chunk_reap(&ed.txn, s->blob, index, UINT64_MAX, &budget, &bytes, &index);
+		r = kv_chunk_reap(&ed.txn, s->blob, index, KV_CHUNK_END, UINT64_MAX, &budget, &bytes, &index);
 		bool more = r == 0;
 		if (r && r != -ENOENT) {
 			kv_commit_abort(&ed);
@@ -120,7 +121,7 @@ static int drop_hidden(struct kvfs_session *s, uint32_t index)
 		if (!more)
 			break;
 	}
-	return 0;
+	return r;
 }
 
 static int retire_hidden(struct kvfs_session *s)
@@ -133,14 +134,16 @@ static int retire_hidden(struct kvfs_session *s)
 		return r;
 	r = kv_hidden_del(&ed.txn, s->blob);
 	if (r == 0)
-		r = kv_value_retire_blob(&ed, s->blob, s->stored);
+		r = kv_value_retire_hidden(&ed, s->blob, s->stored, &s->ahead, s->ino);
 	if (r) {
 		kv_commit_abort(&ed);
 		return r;
 	}
 	r = kv_commit_end(s->core, &ed, KV_SYNC_ORDER);
-	if (r == 0)
+	if (r == 0) {
 		s->blob = s->stored = 0;
+		s->ahead = (struct kv_ahead){0};
+	}
 	return r;
 }
 
@@ -408,11 +411,6 @@ ssize_t kv_session_read(struct kvfs_session *s, void *buf, size_t len, uint64_t 
 	return r ? r : (ssize_t)len;
 }
 
-int kv_session_apply(struct kvfs_session *s, struct kv_txn *txn, uint32_t index, uint8_t *chunk)
-{
-	return overlay(s, txn, index, chunk, 0, chunk_size(s));
-}
-
 int kv_session_next(struct kvfs_session *s, struct kv_txn *txn, uint32_t index, uint32_t *ret)
 {
 	const struct kv_buffer *buf = kv_buffers_from(&s->bufs, index);
@@ -433,6 +431,30 @@ int kv_session_next(struct kvfs_session *s, struct kv_txn *txn, uint32_t index, 
 		return -ENOENT;
 	*ret = r ? buf->index : buf ? (uint32_t)kv_min(buf->index, hidden) : hidden;
 	return 0;
+}
+
+static int patch_next(void *arg, uint32_t index, uint32_t *ret)
+{
+	struct kv_session_patch *p = arg;
+	return kv_session_next(p->s, &p->ed->txn, index, ret);
+}
+
+static int patch_apply(void *arg, struct kv_txn *txn, uint32_t index, uint8_t *chunk)
+{
+	struct kv_session_patch *p = arg;
+	return overlay(p->s, txn, index, chunk, 0, chunk_size(p->s));
+}
+
+void kv_session_patch(struct kvfs_session *s, struct kv_edit *ed, struct kv_session_patch *ret)
+{
+	*ret = (struct kv_session_patch){.s = s, .ed = ed};
+	ret->patch = (struct kv_patch){.cut = s->cut,
+		.end = s->end,
+		.size = s->size,
+		.sized = s->sized,
+		.next = patch_next,
+		.apply = patch_apply,
+		.arg = ret};
 }
 
 /* Where the base has data at or after `offset`: INT64_MAX nowhere that counts. */

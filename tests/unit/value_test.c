@@ -441,12 +441,13 @@ static uint64_t make_value(struct kvfs_store *store)
 	return st.ino;
 }
 
-static void history(uint64_t stream, bool sparse, size_t buffer_size, unsigned operations)
+static void history(uint64_t stream, bool sparse, size_t buffer_size, unsigned slice, unsigned operations)
 {
 	struct world *w = calloc(1, sizeof *w);
 	w->rng = support_rng(stream);
 	w->sparse = sparse;
 	w->store = open_store(buffer_size);
+	w->store->core->slice = slice;
 	w->ino = make_value(w->store);
 	for (unsigned i = 0; i < operations; i++) {
 		one_operation(w);
@@ -465,7 +466,7 @@ static void histories_are_the_models(void **state)
 {
 	(void)state;
 	for (uint64_t i = 0; i < 6; i++)
-		history(i, false, 64 << 20, 500);
+		history(i, false, 64 << 20, KV_SLICE, 500);
 }
 
 /* The same with so little memory that sessions spill all the time. */
@@ -473,14 +474,22 @@ static void histories_with_spilling(void **state)
 {
 	(void)state;
 	for (uint64_t i = 100; i < 104; i++)
-		history(i, false, 1, 500);
+		history(i, false, 1, KV_SLICE, 500);
 }
 
 static void sparse_histories(void **state)
 {
 	(void)state;
 	for (uint64_t i = 200; i < 204; i++)
-		history(i, true, i % 2 ? 1 : 64 << 20, 400);
+		history(i, true, i % 2 ? 1 : 64 << 20, KV_SLICE, 400);
+}
+
+/* With transactions of a chunk or two, so that most sessions of parts are written ahead. */
+static void histories_written_ahead(void **state)
+{
+	(void)state;
+	for (uint64_t i = 300; i < 306; i++)
+		history(i, i % 2, i % 3 ? 64 << 20 : 1, 1 + (unsigned)i % 2, 500);
 }
 
 /* ---- single cases: each was a bug ---- */
@@ -712,6 +721,7 @@ int main(void)
 		cmocka_unit_test(histories_are_the_models),
 		cmocka_unit_test(histories_with_spilling),
 		cmocka_unit_test(sparse_histories),
+		cmocka_unit_test(histories_written_ahead),
 		cmocka_unit_test(growth_replayed_on_a_longer_value_leaves_no_stale_bytes),
 		cmocka_unit_test(growth_in_two_steps_is_replayed_step_by_step),
 		cmocka_unit_test(fallocate_keeps_what_others_append),
