@@ -181,10 +181,10 @@ int kv_value_retire_hidden(struct kv_edit *ed, uint64_t hidden, uint64_t bytes, 
 
 int kv_value_retire_under(struct kv_edit *ed, uint64_t hidden, uint64_t bytes, const struct kv_ahead *ahead)
 {
-	/* the session's data goes at once; which chunks it had must be known until no old version of them is read any more */
+	/* The session's data goes at once; which chunks it had must be known until no old version of them is read any more.  This commit need
+	 * not free more for it: those that wrote each chunk twice have. */
 	struct kv_garbage data = {.rec = {.kind = KV_GARBAGE_TAIL, .blob = hidden, .below = 1, .bytes = bytes}};
 	struct kv_rec_garbage rec = {.kind = KV_GARBAGE_UNDER, .blob = ahead->blob, .below = ahead->gen, .bytes = ahead->under};
-	ed->retiring += 2 * ahead->chunks;
 	int r = add_garbage(ed, &data);
 	return r ? r : retire_by_session(ed, &rec, hidden);
 }
