@@ -104,17 +104,21 @@ int kv_chunk_del(struct kv_txn *txn, uint64_t blob, uint32_t index, uint32_t gen
 	return kv_db_del(txn, KV_CHUNK, &key, sizeof key);
 }
 
-int kv_chunk_put_mask(struct kv_txn *txn, uint64_t blob, uint32_t index, const void *mask, size_t len)
+int kv_chunk_put_mask(struct kv_txn *txn, uint64_t blob, uint32_t index, enum kv_chunk_kind kind, const void *mask, size_t len)
 {
-	return put(txn, blob, index, KV_GEN_MASKS, KV_CHUNK_MASK, mask, len);
+	return put(txn, blob, index, KV_GEN_MASKS, (uint8_t)kind, mask, len);
 }
 
-int kv_chunk_get_mask(struct kv_txn *txn, uint64_t blob, uint32_t index, struct kv_bytes *ret)
+int kv_chunk_get_mask(struct kv_txn *txn, uint64_t blob, uint32_t index, enum kv_chunk_kind *ret_kind, struct kv_bytes *ret)
 {
 	struct kv_key_chunk key = kv_key_chunk(blob, index, KV_GEN_MASKS);
 	struct kv_bytes rec;
 	int r = kv_db_get(txn, KV_CHUNK, &key, sizeof key, &rec);
-	return r ? r : payload(txn, rec, ret);
+	if (r == 0)
+		r = payload(txn, rec, ret);
+	if (r == 0)
+		*ret_kind = *(const uint8_t *)rec.data;
+	return r;
 }
 
 int kv_chunk_reap(struct kv_txn *txn, uint64_t blob, uint32_t index, uint64_t end, uint64_t below, uint64_t *budget,

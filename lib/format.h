@@ -102,7 +102,7 @@ struct kv_rec_inode {
 
 /* chunk: key (blob u64 BE, index u32 BE, ~gen u32 BE); followed by data; short data: the rest is zeros */
 struct kv_rec_chunk {
-	uint8_t kind; /* 0 data; 1 dirty mask of a session's chunk of the same index */
+	uint8_t kind; /* 0 data; 1, 2 dirty mask of a session's chunk of the same index: bitmap, runs */
 	uint8_t encoding;
 	uint16_t reserved;
 	uint64_t reserved2;

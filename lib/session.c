@@ -188,6 +188,7 @@ void kvfs_session_close(struct kvfs_session *s)
 	kv_buffers_free(&s->bufs);
 	kv_session_free_xattrs(s);
 	free(s->key);
+	free(s->mask);
 	pthread_mutex_destroy(&s->lock);
 	free(s);
 }
@@ -280,7 +281,8 @@ static int make_content(struct kvfs_session *s, struct kv_edit *ed, uint8_t *tai
 		ed->chunks++;
 	}
 	if (tail && !out.tail_len && s->blob) { /* spilled: a short last chunk moves into the record */
-		struct kv_bytes data, mask;
+		struct kv_bytes data;
+		const uint8_t *mask;
 		int r = kv_session_hidden(s, &ed->txn, last, &data, &mask);
 		if (r == 0) {
 			out.tail_len = (uint32_t)kv_min(tail, data.len);

@@ -43,6 +43,7 @@ struct kvfs_session {
 	struct kv_buffers bufs;
 	uint64_t blob; /* of hidden chunks; 0 none yet */
 	uint64_t stored; /* bytes in them */
+	uint8_t *mask; /* of the hidden chunk looked at last */
 	struct kv_ahead ahead; /* chunks written ahead of the publication under way (session_parts.c, A2) */
 
 	/* attributes to publish with it */
@@ -75,8 +76,8 @@ int kv_session_spill(struct kvfs_session *s);
 /* Forgets everything written: buffers freed, hidden chunks retired. */
 int kv_session_reset(struct kvfs_session *s);
 void kv_session_drop_buffers(struct kvfs_session *s, uint32_t index);
-/* What was written in chunk `index`, from hidden chunks. *ret_mask.data NULL: all of it.  -ENOENT */
-int kv_session_hidden(struct kvfs_session *s, struct kv_txn *txn, uint32_t index, struct kv_bytes *ret, struct kv_bytes *ret_mask);
+/* What was written in chunk `index`, from hidden chunks. *ret_mask NULL: all of it, else valid until the next call.  -ENOENT */
+int kv_session_hidden(struct kvfs_session *s, struct kv_txn *txn, uint32_t index, struct kv_bytes *ret, const uint8_t **ret_mask);
 /* The first index at or after `index` that was written to; -ENOENT. */
 int kv_session_next(struct kvfs_session *s, struct kv_txn *txn, uint32_t index, uint32_t *ret);
 struct kv_session_patch {

@@ -12,6 +12,7 @@
 #include "garbage.h"
 #include "session.h"
 
+#define RUNS_MAX 200 /* of written bytes in a chunk: more are kept as a bitmap.  As many fit in a leaf of the tree */
 #define DROP_SLICE 1024 /* hidden chunks deleted in one transaction */
 
 static uint32_t chunk_size(const struct kvfs_session *s)
@@ -28,7 +29,44 @@ void kv_session_drop_buffers(struct kvfs_session *s, uint32_t index)
 
 /* ---- hidden chunks ---- */
 
-int kv_session_hidden(struct kvfs_session *s, struct kv_txn *txn, uint32_t index, struct kv_bytes *ret, struct kv_bytes *ret_mask)
+/* The mask of hidden chunk `index` into s->mask. */
+static int get_mask(struct kvfs_session *s, struct kv_txn *txn, uint32_t index)
+{
+	size_t size = kv_mask_size(chunk_size(s));
+	enum kv_chunk_kind kind;
+	struct kv_bytes b;
+	if (!s->mask)
+		s->mask = malloc(size);
+	if (!s->mask)
+		return kv_fail(ENOMEM);
+	int r = kv_chunk_get_mask(txn, s->blob, index, &kind, &b);
+	if (r)
+		return r;
+	if (kind != KV_CHUNK_RUNS) {
+		memcpy(s->mask, b.data, kv_min(b.len, size));
+		return b.len == size ? 0 : kv_fail(EUCLEAN);
+	}
+	memset(s->mask, 0, size);
+	for (size_t at = 0; at + sizeof(struct kv_mask_run) <= b.len; at += sizeof(struct kv_mask_run)) {
+		struct kv_mask_run run;
+		memcpy(&run, (const uint8_t *)b.data + at, sizeof run);
+		if (run.at > chunk_size(s) || run.n > chunk_size(s) - run.at)
+			return kv_fail(EUCLEAN);
+		kv_mask_set(s->mask, run.at, run.n);
+	}
+	return 0;
+}
+
+static int put_mask(struct kvfs_session *s, struct kv_edit *ed, const struct kv_buffer *buf)
+{
+	struct kv_mask_run runs[RUNS_MAX];
+	size_t n = kv_mask_runs(buf->mask, chunk_size(s), runs, RUNS_MAX);
+	if (n > RUNS_MAX)
+		return kv_chunk_put_mask(&ed->txn, s->blob, buf->index, KV_CHUNK_MASK, buf->mask, kv_mask_size(chunk_size(s)));
+	return kv_chunk_put_mask(&ed->txn, s->blob, buf->index, KV_CHUNK_RUNS, runs, n * sizeof *runs);
+}
+
+int kv_session_hidden(struct kvfs_session *s, struct kv_txn *txn, uint32_t index, struct kv_bytes *ret, const uint8_t **ret_mask)
 {
 	struct kv_chunk_view view = {.blob = s->blob};
 	struct kv_cursor c;
@@ -40,10 +78,12 @@ int kv_session_hidden(struct kvfs_session *s, struct kv_txn *txn, uint32_t index
 	r = kv_chunk_get(&c, &view, index, ret, NULL);
 	kv_cursor_close(&c);
 	if (r || s->replace) {
-		*ret_mask = (struct kv_bytes){0};
+		*ret_mask = NULL;
 		return r;
 	}
-	return kv_chunk_get_mask(txn, s->blob, index, ret_mask);
+	r = get_mask(s, txn, index);
+	*ret_mask = s->mask;
+	return r;
 }
 
 static int spill_one(struct kvfs_session *s, struct kv_edit *ed, const struct kv_buffer *buf)
@@ -52,7 +92,7 @@ static int spill_one(struct kvfs_session *s, struct kv_edit *ed, const struct kv
 	size_t len = s->size > start ? kv_min(chunk_size(s), s->size - start) : 0;
 	int r = kv_chunk_put(&ed->txn, s->blob, buf->index, 0, buf->data, len);
 	if (r == 0 && buf->mask)
-		r = kv_chunk_put_mask(&ed->txn, s->blob, buf->index, buf->mask, kv_mask_size(chunk_size(s)));
+		r = put_mask(s, ed, buf);
 	ed->chunks++;
 	return r;
 }
@@ -199,7 +239,8 @@ static int reserve(struct kvfs_session *s)
 static int load_hidden(struct kvfs_session *s, struct kv_buffer *buf)
 {
 	struct kv_txn txn;
-	struct kv_bytes data, mask;
+	struct kv_bytes data;
+	const uint8_t *mask;
 	if (!s->blob)
 		return 0;
 	int r = kv_db_read(s->core->db, &txn);
@@ -209,7 +250,7 @@ static int load_hidden(struct kvfs_session *s, struct kv_buffer *buf)
 	if (r == 0) {
 		memcpy(buf->data, data.data, kv_min(data.len, chunk_size(s)));
 		if (buf->mask)
-			memcpy(buf->mask, mask.data, kv_min(mask.len, kv_mask_size(chunk_size(s))));
+			memcpy(buf->mask, mask, kv_mask_size(chunk_size(s)));
 		buf->stored = true;
 	}
 	kv_db_read_end(&txn);
@@ -378,14 +419,13 @@ static int overlay(struct kvfs_session *s, struct kv_txn *txn, uint32_t index, u
 		kv_mask_overlay(out, buf->data + at, buf->mask, at, n);
 		return 0;
 	}
-	struct kv_bytes data, mask;
+	struct kv_bytes data;
+	const uint8_t *mask;
 	int r = kv_session_hidden(s, txn, index, &data, &mask);
 	if (r)
 		return r == -ENOENT ? 0 : r;
 	size_t have = at < data.len ? kv_min(n, data.len - at) : 0;
-	if (mask.data && mask.len < kv_mask_size(chunk_size(s)))
-		return kv_fail(EUCLEAN);
-	kv_mask_overlay(out, (const uint8_t *)data.data + at, mask.data, at, have);
+	kv_mask_overlay(out, (const uint8_t *)data.data + at, mask, at, have);
 	return 0;
 }
 
