@@ -243,6 +243,19 @@ static int free_told(struct kv_edit *ed, struct kv_garbage *g, uint64_t *budget,
 	return r;
 }
 
+static int free_chunks(struct kv_edit *ed, struct kv_garbage *g, uint64_t *budget, uint64_t *bytes, bool *ret_done)
+{
+	switch (g->rec.kind) {
+	case KV_GARBAGE_CHUNKS:
+		return free_list(ed, g, budget, bytes, ret_done);
+	case KV_GARBAGE_UNDER:
+	case KV_GARBAGE_AHEAD:
+		return free_told(ed, g, budget, bytes, ret_done);
+	default:
+		return free_run(ed, g, budget, bytes, ret_done);
+	}
+}
+
 static int free_some(struct kv_edit *ed, struct kv_garbage *g, uint64_t *budget)
 {
 	KV_FREE void *list = NULL;
@@ -254,13 +267,7 @@ static int free_some(struct kv_edit *ed, struct kv_garbage *g, uint64_t *budget)
 			return kv_fail(ENOMEM);
 		g->list.data = memcpy(list, g->list.data, g->list.len);
 	}
-	int r;
-	if (g->rec.kind == KV_GARBAGE_CHUNKS)
-		r = free_list(ed, g, budget, &bytes, &done);
-	else if (g->rec.kind == KV_GARBAGE_UNDER || g->rec.kind == KV_GARBAGE_AHEAD)
-		r = free_told(ed, g, budget, &bytes, &done);
-	else
-		r = free_run(ed, g, budget, &bytes, &done);
+	int r = free_chunks(ed, g, budget, &bytes, &done);
 	if (r)
 		return r;
 	if (done)

@@ -660,7 +660,7 @@ static int try_change(struct kvfs_session *s, int what)
 }
 
 /* On a full store publication, clearing and truncation fail whole: the old value stands, and the session has all it had. */
-static void full_store(bool replace, int what)
+static void full_store(bool replace, int what, unsigned slice)
 {
 	struct kvfs_options opt = {
 		.size = sizeof opt, .flags = KVFS_CREATE, .durability = KVFS_NONE, .map_size = 8 << 20, .buffer_size = 1};
@@ -670,6 +670,7 @@ static void full_store(bool replace, int what)
 	uint8_t *data = malloc(6 * CHUNK);
 	const char *path = support_store_path();
 	assert_ok(kvfs_open(path, &opt, &store, NULL));
+	store->core->slice = slice;
 	uint64_t ino = make_value(store);
 	put_filled(store, 3 * CHUNK);
 	if (!replace)
@@ -710,8 +711,9 @@ static void a_session_survives_a_full_store(void **state)
 {
 	(void)state;
 	for (int what = 0; what < 4; what++) {
-		full_store(false, what);
-		full_store(true, what);
+		full_store(false, what, KV_SLICE);
+		full_store(false, what, 2); /* written ahead */
+		full_store(true, what, KV_SLICE);
 	}
 }
 
