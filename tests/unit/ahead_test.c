@@ -481,6 +481,41 @@ static void processes_that_are_killed(void **state)
 	}
 }
 
+/* Kept, it has nothing ahead: recovered, it does what it would have done. */
+static void it_is_kept_without_what_it_wrote_ahead(void **state)
+{
+	(void)state;
+	struct kvfs_store *store = open_at(support_store_path(), 2);
+	struct kvfs_session *s = ready(store);
+	struct kvfs_kept kept;
+	assert_ok(kvfs_session_keep(s, SIGTERM));
+	check_invariants(store, NULL);
+	expect(store, "oooo", CHUNK + 100);
+	assert_count(kvfs_kept(store, &kept, 1), 1);
+	change(store, "theirs", 11 * CHUNK + 50);
+	assert_ok(kvfs_recover(store, kept.id, NULL));
+	assert_count(kvfs_kept(store, NULL, 0), 0);
+	finish(store, s, "theirs", 11 * CHUNK + 50);
+}
+
+/* Closed while no commit can begin, it leaves its blob and what it wrote ahead, which the next commit finds. */
+static void both_are_freed_after_a_close_that_failed(void **state)
+{
+	(void)state;
+	struct kvfs_store *store = open_at(support_store_path(), 2);
+	struct kvfs_session *s = ready(store);
+	store->core->rdonly = true;
+	kvfs_session_close(s);
+	store->core->rdonly = false;
+	check_invariants(store, NULL);
+	change(store, "theirs", 3 * CHUNK);
+	check_invariants(store, NULL);
+	expect(store, "theirs", 3 * CHUNK);
+	expect(store, "oooo", CHUNK + 100);
+	check_drained(store);
+	kvfs_close(store);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -494,6 +529,8 @@ int main(void)
 		cmocka_unit_test(the_dead_leave_nothing),
 		cmocka_unit_test(two_processes),
 		cmocka_unit_test(processes_that_are_killed),
+		cmocka_unit_test(it_is_kept_without_what_it_wrote_ahead),
+		cmocka_unit_test(both_are_freed_after_a_close_that_failed),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
