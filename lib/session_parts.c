@@ -259,11 +259,17 @@ static int publish_merged(struct kvfs_session *s)
 	return r;
 }
 
+/* A recovered one has nowhere to write ahead if its key is new, and nowhere to note it: nobody writes to a kept session's record (S7).  So what
+ * is much, and of its value, is merged. */
+static bool must_merge(const struct kvfs_session *s)
+{
+	return s->kept && (s->is_new || (s->stored > KVFS_TXN_BYTES_MAX && s->stored > s->size / 16));
+}
+
 int kv_session_publish_parts(struct kvfs_session *s)
 {
 	bool large = kv_session_is_large(s);
-	bool merged = s->is_new || (large && s->kept); /* nothing to write into; nobody writes to a kept session's record (S7) */
-	int r = merged ? -EOVERFLOW : large ? publish_ahead(s) : kv_session_publish_value(s, false);
+	int r = must_merge(s) ? -EOVERFLOW : large && !s->kept ? publish_ahead(s) : kv_session_publish_value(s, false);
 	if (r == -EOVERFLOW) {
 		r = -ECANCELED;
 		for (int i = 0; i < MERGES_MAX && r == -ECANCELED; i++)
