@@ -118,6 +118,27 @@ void kv_mask_clear(uint8_t *mask, size_t at, size_t n)
 	fill_bits(mask, at, n, false);
 }
 
+/* The first byte at or after `at` whose bit is `on`; `end` none. */
+static uint32_t find_bit(const uint8_t *mask, uint32_t at, uint32_t end, bool on)
+{
+	while (at < end && (mask[at / 8] >> at % 8 & 1) != on)
+		at += at % 8 == 0 && mask[at / 8] == (on ? 0 : 0xff) ? 8 : 1;
+	return at < end ? at : end;
+}
+
+size_t kv_mask_runs(const uint8_t *mask, uint32_t chunk_size, struct kv_mask_run *ret, size_t n)
+{
+	size_t found = 0;
+	for (uint32_t at = find_bit(mask, 0, chunk_size, true); at < chunk_size; found++) {
+		uint32_t end = find_bit(mask, at, chunk_size, false);
+		if (found == n)
+			return n + 1;
+		ret[found] = (struct kv_mask_run){at, end - at};
+		at = find_bit(mask, end, chunk_size, true);
+	}
+	return found;
+}
+
 void kv_mask_overlay(uint8_t *dst, const uint8_t *src, const uint8_t *mask, size_t at, size_t n)
 {
 	if (!mask) {

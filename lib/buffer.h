@@ -36,6 +36,11 @@ void kv_buffers_free(struct kv_buffers *b);
 size_t kv_mask_size(uint32_t chunk_size);
 void kv_mask_set(uint8_t *mask, size_t at, size_t n);
 void kv_mask_clear(uint8_t *mask, size_t at, size_t n);
+/* The mask as runs: pairs (first byte, length), rising.  Returns their number, or n + 1 when n are not enough. */
+struct kv_mask_run {
+	uint32_t at, n;
+};
+size_t kv_mask_runs(const uint8_t *mask, uint32_t chunk_size, struct kv_mask_run *ret, size_t n);
 /* dst[i] = src[i] wherever the mask has bit i (mask NULL: everywhere), over bytes [at, at + n); dst and src begin at byte `at`. */
 void kv_mask_overlay(uint8_t *dst, const uint8_t *src, const uint8_t *mask, size_t at, size_t n);
 

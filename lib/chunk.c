@@ -1,12 +1,10 @@
-/* Table chunk; see chunk.h.  Generation 0 of a session's blob is its data; KV_MASK_GEN keeps the dirty mask of the same index. */
+/* Table chunk; see chunk.h.  Generation 0 of a session's blob is its data; KV_GEN_MASKS keeps the dirty mask of the same index. */
 #include "chunk.h"
 
 #include <errno.h>
 #include <stdio.h>
 
 #include "err.h"
-
-#define KV_MASK_GEN UINT32_MAX
 
 static bool split_key(struct kv_bytes key, struct kv_key_chunk *ret)
 {
@@ -19,7 +17,7 @@ static bool split_key(struct kv_bytes key, struct kv_key_chunk *ret)
 static bool is_skipped(const struct kv_chunk_view *view, uint32_t gen)
 {
 	for (int i = 0; i < view->nskips; i++)
-		if (view->skips[i] == gen)
+		if ((view->skips[i] & KV_GEN_MAX) == gen)
 			return true;
 	return false;
 }
@@ -88,6 +86,13 @@ static int put(struct kv_txn *txn, uint64_t blob, uint32_t index, uint32_t gen, 
 	return kv_db_put(txn, KV_CHUNK, &key, sizeof key, parts, 2);
 }
 
+bool kv_chunk_exists(struct kv_cursor *c, uint64_t blob, uint32_t index, uint32_t gen)
+{
+	struct kv_key_chunk want = kv_key_chunk(blob, index, gen);
+	return kv_cursor_seek(c, &want, sizeof want) == 0 && c->key.len == sizeof want &&
+	       memcmp(c->key.data, &want, sizeof want) == 0;
+}
+
 int kv_chunk_put(struct kv_txn *txn, uint64_t blob, uint32_t index, uint32_t gen, const void *data, size_t len)
 {
 	return put(txn, blob, index, gen, KV_CHUNK_DATA, data, len);
@@ -99,21 +104,25 @@ int kv_chunk_del(struct kv_txn *txn, uint64_t blob, uint32_t index, uint32_t gen
 	return kv_db_del(txn, KV_CHUNK, &key, sizeof key);
 }
 
-int kv_chunk_put_mask(struct kv_txn *txn, uint64_t blob, uint32_t index, const void *mask, size_t len)
+int kv_chunk_put_mask(struct kv_txn *txn, uint64_t blob, uint32_t index, enum kv_chunk_kind kind, const void *mask, size_t len)
 {
-	return put(txn, blob, index, KV_MASK_GEN, KV_CHUNK_MASK, mask, len);
+	return put(txn, blob, index, KV_GEN_MASKS, (uint8_t)kind, mask, len);
 }
 
-int kv_chunk_get_mask(struct kv_txn *txn, uint64_t blob, uint32_t index, struct kv_bytes *ret)
+int kv_chunk_get_mask(struct kv_txn *txn, uint64_t blob, uint32_t index, enum kv_chunk_kind *ret_kind, struct kv_bytes *ret)
 {
-	struct kv_key_chunk key = kv_key_chunk(blob, index, KV_MASK_GEN);
+	struct kv_key_chunk key = kv_key_chunk(blob, index, KV_GEN_MASKS);
 	struct kv_bytes rec;
 	int r = kv_db_get(txn, KV_CHUNK, &key, sizeof key, &rec);
-	return r ? r : payload(txn, rec, ret);
+	if (r == 0)
+		r = payload(txn, rec, ret);
+	if (r == 0)
+		*ret_kind = *(const uint8_t *)rec.data;
+	return r;
 }
 
-int kv_chunk_reap(struct kv_txn *txn, uint64_t blob, uint32_t index, uint64_t below, uint64_t *budget, uint64_t *ret_bytes,
-	uint32_t *ret_index)
+int kv_chunk_reap(struct kv_txn *txn, uint64_t blob, uint32_t index, uint64_t end, uint64_t below, uint64_t *budget,
+	uint64_t *ret_bytes, uint32_t *ret_index)
 {
 	struct kv_key_chunk want = {htobe64(blob), htobe32(index), 0}, at;
 	struct kv_cursor c;
@@ -124,7 +133,7 @@ int kv_chunk_reap(struct kv_txn *txn, uint64_t blob, uint32_t index, uint64_t be
 	r = kv_cursor_seek(&c, &want, sizeof want);
 	/* Looking at records that stay costs too: they count against the budget. */
 	for (; r == 0 && *budget > 0; --*budget) {
-		if (!split_key(c.key, &at) || at.blob_be != want.blob_be) {
+		if (!split_key(c.key, &at) || at.blob_be != want.blob_be || be32toh(at.index_be) >= end) {
 			r = -ENOENT;
 			break;
 		}
@@ -135,7 +144,7 @@ int kv_chunk_reap(struct kv_txn *txn, uint64_t blob, uint32_t index, uint64_t be
 			r = kv_cursor_seek(&c, &want, sizeof want);
 			continue;
 		}
-		if (gen != KV_MASK_GEN)
+		if (gen != KV_GEN_MASKS)
 			*ret_bytes += c.value.len - sizeof(struct kv_rec_sum) - sizeof(struct kv_rec_chunk);
 		r = kv_cursor_del(&c);
 		if (r == 0)

@@ -7,7 +7,7 @@
 
 #include "db.h"
 
-enum kv_chunk_kind { KV_CHUNK_DATA = 0, KV_CHUNK_MASK = 1 };
+enum kv_chunk_kind { KV_CHUNK_DATA = 0, KV_CHUNK_MASK = 1, KV_CHUNK_RUNS = 2 };
 
 /* What a reader of a blob needs to know: the value's generation, and what of the blob's records is not part of it. */
 struct kv_chunk_view {
@@ -23,16 +23,19 @@ struct kv_chunk_view {
 int kv_chunk_get(struct kv_cursor *c, const struct kv_chunk_view *view, uint32_t index, struct kv_bytes *ret, uint32_t *ret_gen);
 /* The first index at or after `index` with any record of the blob (also of generations the view does not see); -ENOENT. */
 int kv_chunk_next_index(struct kv_cursor *c, uint64_t blob, uint32_t index, uint32_t *ret);
+/* Is there a record of just this generation?  With a raw cursor. */
+bool kv_chunk_exists(struct kv_cursor *c, uint64_t blob, uint32_t index, uint32_t gen);
 int kv_chunk_put(struct kv_txn *txn, uint64_t blob, uint32_t index, uint32_t gen, const void *data, size_t len);
 int kv_chunk_del(struct kv_txn *txn, uint64_t blob, uint32_t index, uint32_t gen);
 
-/* Sessions keep which bytes of a hidden chunk were written as a bitmap in a record beside it. */
-int kv_chunk_put_mask(struct kv_txn *txn, uint64_t blob, uint32_t index, const void *mask, size_t len);
-int kv_chunk_get_mask(struct kv_txn *txn, uint64_t blob, uint32_t index, struct kv_bytes *ret);
+/* Sessions keep which bytes of a hidden chunk were written in a record beside it: as runs, or, if they are many, as a bitmap. */
+int kv_chunk_put_mask(struct kv_txn *txn, uint64_t blob, uint32_t index, enum kv_chunk_kind kind, const void *mask, size_t len);
+int kv_chunk_get_mask(struct kv_txn *txn, uint64_t blob, uint32_t index, enum kv_chunk_kind *ret_kind, struct kv_bytes *ret);
 
-/* Deletes up to *budget records of the blob at or past `index` and of generations below `below`, in order; counts *budget down and adds
+/* Deletes up to *budget records of the blob from `index` to before `end` and of generations below `below`, in order; counts *budget down and adds
  * their data to *ret_bytes.  *ret_index: where to go on.  -ENOENT when there are none left. */
-int kv_chunk_reap(struct kv_txn *txn, uint64_t blob, uint32_t index, uint64_t below, uint64_t *budget, uint64_t *ret_bytes,
-	uint32_t *ret_index);
+int kv_chunk_reap(struct kv_txn *txn, uint64_t blob, uint32_t index, uint64_t end, uint64_t below, uint64_t *budget,
+	uint64_t *ret_bytes, uint32_t *ret_index);
+#define KV_CHUNK_END UINT64_MAX /* as `end`: all */
 
 #endif

@@ -49,6 +49,10 @@ void kv_commit_abort(struct kv_edit *ed)
 
 int kv_commit_end(struct kv_core *core, struct kv_edit *ed, enum kv_sync sync)
 {
+	uint64_t most = atomic_load(&core->chunks_put_max);
+	atomic_fetch_add(&core->chunks_put, ed->chunks);
+	if (ed->chunks > most) /* nobody else has the write lock */
+		atomic_store(&core->chunks_put_max, ed->chunks);
 	int r = kv_reap(core, ed);
 	ed->head.rec.time_ns = kv_ns(ed->now);
 	if (r == 0)

@@ -12,6 +12,8 @@
 #include "doors.h"
 #include "edit.h"
 
+#define KV_SLICE 128u /* chunks: 4 MiB */
+
 struct kv_core {
 	struct kv_db *db;
 	struct kv_doors *doors; /* NULL: a read-only file system, where nothing can change */
@@ -37,6 +39,9 @@ struct kv_core {
 	struct kvfs_feed *_Atomic feed; /* changed under feed_lock */
 	kvfs_ll_change_fn *observer;
 	void *observer_arg;
+
+	unsigned slice; /* chunks written in one transaction, where one can choose: KV_SLICE; tests take less */
+	_Atomic uint64_t chunks_put, chunks_put_max; /* so far, and the most by one commit: for tests and benchmarks */
 
 	_Atomic unsigned snapshots; /* transactions that live: a bound keeps reader slots for everybody else */
 

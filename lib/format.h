@@ -21,6 +21,8 @@
 
 #define KV_CUTS_MAX 4
 #define KV_SKIPS_MAX 4
+#define KV_GEN_MAX ((1u << 30) - 1) /* generations of chunks; a session's masks have one of their own above */
+#define KV_GEN_MASKS UINT32_MAX
 
 /* The first four share LMDB's main tree, told apart by the first byte of the key (the table's number plus one); the others have a tree
  * each.  The main tree stays tiny, and the log's end lies beside LMDB's own records of the other trees' roots, which every commit
@@ -75,6 +77,10 @@ enum {
 	KV_INODE_DENSE = 1 << 2, /* a value without holes: a chunk that is not found is damage */
 };
 
+/* A generation reserved for chunks that are written ahead of their publication: not part of the value.  In the low 30 bits. */
+#define KV_SKIP_HIT (1u << 30) /* somebody published other bytes where some of them lay, and took those away */
+#define KV_SKIP_DEAD (1u << 31) /* they will not be published */
+
 /* inode: key (ino u64 BE); enum kv_home u8, then this (or: in an entry, after kv_rec_dirent); followed by name[name_len], cuts[ncuts], skips[nskips] (u32), tail[tail_len] */
 struct kv_rec_inode {
 	uint16_t flags;
@@ -96,7 +102,7 @@ struct kv_rec_inode {
 
 /* chunk: key (blob u64 BE, index u32 BE, ~gen u32 BE); followed by data; short data: the rest is zeros */
 struct kv_rec_chunk {
-	uint8_t kind; /* 0 data; 1 dirty mask of a session's chunk of the same index */
+	uint8_t kind; /* 0 data; 1, 2 dirty mask of a session's chunk of the same index: bitmap, runs */
 	uint8_t encoding;
 	uint16_t reserved;
 	uint64_t reserved2;
@@ -138,6 +144,8 @@ enum kv_garbage_kind {
 	KV_GARBAGE_BLOB = 1, /* every chunk of `blob` */
 	KV_GARBAGE_TAIL, /* chunks at or past `index`, of generations before `below` */
 	KV_GARBAGE_CHUNKS, /* the chunks listed behind: (index, gen) pairs */
+	KV_GARBAGE_UNDER, /* chunks of generations before `below` where the session's blob, named behind, has any; and that blob */
+	KV_GARBAGE_AHEAD, /* chunks of generation `index` where the session's blob, named behind, has any; and that blob */
 };
 struct kv_rec_garbage {
 	uint8_t kind;
@@ -145,7 +153,7 @@ struct kv_rec_garbage {
 	uint32_t index;
 	uint64_t blob;
 	uint64_t below; /* holds at a generation below this block it; UINT64_MAX any */
-	uint64_t ino; /* whose cut list to shorten when a TAIL is done */
+	uint64_t ino; /* whose cut is forgotten when a TAIL is done, whose skip when an AHEAD is */
 	uint64_t bytes; /* estimate of what it will free */
 } KV_PACKED;
 
@@ -155,6 +163,8 @@ struct kv_rec_session {
 	uint64_t door;
 	uint64_t ino;
 	int64_t since_ns;
+	uint64_t ahead_blob; /* where its chunks are written ahead of publication, and their generation; 0 they are not */
+	uint32_t ahead_gen;
 } KV_PACKED;
 
 enum {
@@ -175,7 +185,7 @@ static_assert(sizeof(struct kv_rec_chunk) == 12, "chunk header");
 static_assert(sizeof(struct kv_rec_log) == 68, "log record");
 static_assert(sizeof(struct kv_rec_change) == 24, "change");
 static_assert(sizeof(struct kv_rec_garbage) == 40, "garbage record");
-static_assert(sizeof(struct kv_rec_session) == 24 && sizeof(struct kv_rec_kept) == 60, "session record");
+static_assert(sizeof(struct kv_rec_session) == 36 && sizeof(struct kv_rec_kept) == 60, "session record");
 static_assert(sizeof(struct kv_rec_dirent) == 12, "dirent record");
 
 /* Bytes of data in one chunk for a page size: the record and its checksum fill the pages exactly. */

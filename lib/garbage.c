@@ -2,6 +2,7 @@
 #include "garbage.h"
 
 #include <errno.h>
+#include <stddef.h>
 
 #include "err.h"
 
@@ -62,12 +63,13 @@ int kv_hidden_seek(struct kv_txn *txn, uint64_t blob, uint64_t *ret_blob, struct
 	if (r)
 		return r;
 	r = kv_cursor_seek(&c, &key, sizeof key);
-	if (r == 0 && (c.key.len != sizeof key || c.value.len < sizeof *ret))
+	if (r == 0 && (c.key.len != sizeof key || c.value.len < offsetof(struct kv_rec_session, ahead_blob)))
 		r = kv_fail(EUCLEAN);
 	if (r == 0) {
 		memcpy(&key, c.key.data, sizeof key);
 		*ret_blob = be64toh(key.ino_be);
-		memcpy(ret, c.value.data, sizeof *ret);
+		*ret = (struct kv_rec_session){0}; /* a shorter one is of a time when nothing was written ahead */
+		memcpy(ret, c.value.data, kv_min(sizeof *ret, c.value.len));
 	}
 	kv_cursor_close(&c);
 	return r;
@@ -91,11 +93,10 @@ int kv_kept_get(struct kv_txn *txn, uint64_t id, struct kv_kept *ret)
 		return r;
 	const char *at = b.data;
 	size_t fixed = sizeof ret->head + sizeof ret->rec;
-	if (b.len >= sizeof ret->head) {
-		memcpy(&ret->head, at, sizeof ret->head);
-		if (ret->head.door)
-			return -ENOENT;
-	}
+	ret->head = (struct kv_rec_session){0};
+	memcpy(&ret->head, at, kv_min(sizeof ret->head, b.len)); /* a door's may be a shorter one */
+	if (ret->head.door)
+		return -ENOENT;
 	if (b.len >= fixed)
 		memcpy(&ret->rec, at + sizeof ret->head, sizeof ret->rec);
 	if (b.len < fixed || ret->rec.name_len >= sizeof ret->name || b.len != fixed + ret->rec.name_len) {

@@ -7,7 +7,7 @@
 struct kv_garbage {
 	uint64_t due, id;
 	struct kv_rec_garbage rec;
-	struct kv_bytes list; /* of KV_GARBAGE_CHUNKS: pairs (index u32, gen u32); borrowed */
+	struct kv_bytes list; /* of KV_GARBAGE_CHUNKS: pairs (index u32, gen u32); of _UNDER and _AHEAD: blob u64; borrowed */
 };
 
 int kv_garbage_put(struct kv_txn *txn, const struct kv_garbage *g);

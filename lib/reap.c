@@ -112,6 +112,13 @@ static int walk_held(struct kv_core *core, struct kv_edit *ed)
 	return 0;
 }
 
+static int bury(struct kv_edit *ed, uint64_t blob, const struct kv_rec_session *rec)
+{
+	struct kv_ahead ahead = {.blob = rec->ahead_blob, .gen = rec->ahead_gen};
+	int r = kv_hidden_del(&ed->txn, blob);
+	return r ? r : kv_value_retire_hidden(ed, blob, 0, &ahead, rec->ino);
+}
+
 /* Hidden blobs of doors that are gone, and of sessions kept too long, become garbage.  A walk in slices: those of live doors may be many. */
 static int bury_dead_sessions(struct kv_core *core, struct kv_edit *ed)
 {
@@ -127,9 +134,7 @@ static int bury_dead_sessions(struct kv_core *core, struct kv_edit *ed)
 			return r;
 		if (rec.door ? kv_doors_alive(core->doors, rec.door) : !kv_kept_is_old(rec.since_ns, ed->now))
 			continue;
-		r = kv_hidden_del(&ed->txn, at);
-		if (r == 0)
-			r = kv_value_retire_blob(ed, at, 0);
+		r = bury(ed, at, &rec);
 		if (r)
 			return r;
 	}
@@ -144,10 +149,11 @@ static int bury_given_up(struct kv_core *core, struct kv_edit *ed)
 		return 0;
 	KV_GUARD(&core->sessions_lock);
 	for (; core->ngiven_up; core->ngiven_up--) {
-		uint64_t blob = core->given_up[core->ngiven_up - 1];
-		int r = kv_hidden_del(&ed->txn, blob);
+		struct kv_rec_session rec;
+		uint64_t blob = core->given_up[core->ngiven_up - 1], at;
+		int r = kv_hidden_seek(&ed->txn, blob, &at, &rec);
 		if (r == 0)
-			r = kv_value_retire_blob(ed, blob, 0);
+			r = at == blob ? bury(ed, blob, &rec) : -ENOENT;
 		if (r != -ENOENT)
 			return r;
 	}
@@ -173,12 +179,24 @@ static int forget_cut(struct kv_edit *ed, const struct kv_garbage *g)
 	return kv_inode_put(&ed->txn, &inode);
 }
 
+/* What was written ahead is gone: its generation is free to be anyone's again. */
+static int forget_skip(struct kv_edit *ed, const struct kv_garbage *g)
+{
+	struct kv_inode inode;
+	int r = kv_inode_load(&ed->txn, g->rec.ino, &inode);
+	if (r)
+		return r == -ENOENT ? 0 : r;
+	if (inode.rec.blob != g->rec.blob || !kv_value_unreserve(&inode, g->rec.index))
+		return 0;
+	return kv_inode_put(&ed->txn, &inode);
+}
+
 /* Frees some of a run of chunks.  *ret_done when it was the last. */
 static int free_run(struct kv_edit *ed, struct kv_garbage *g, uint64_t *budget, uint64_t *bytes, bool *ret_done)
 {
 	uint32_t index = g->rec.index;
 	uint64_t below = g->rec.kind == KV_GARBAGE_BLOB ? UINT64_MAX : g->rec.below;
-	int r = kv_chunk_reap(&ed->txn, g->rec.blob, index, below, budget, bytes, &index);
+	int r = kv_chunk_reap(&ed->txn, g->rec.blob, index, KV_CHUNK_END, below, budget, bytes, &index);
 	*ret_done = r == -ENOENT;
 	if (r == -ENOENT)
 		return g->rec.kind == KV_GARBAGE_TAIL ? forget_cut(ed, g) : 0;
@@ -204,6 +222,62 @@ static int free_list(struct kv_edit *ed, struct kv_garbage *g, uint64_t *budget,
 	return 0;
 }
 
+/* Frees what lies under (or is) the chunk of generation `g` at `index`, then the session's records that say so. */
+static int free_at(struct kv_edit *ed, struct kv_garbage *g, uint64_t hidden, uint32_t index, uint64_t *budget, uint64_t *bytes)
+{
+	uint64_t end = (uint64_t)index + 1;
+	uint32_t at;
+	int r = -ENOENT;
+	if (g->rec.kind == KV_GARBAGE_UNDER) {
+		r = kv_chunk_reap(&ed->txn, g->rec.blob, index, end, g->rec.below, budget, bytes, &at);
+	} else {
+		r = kv_chunk_del(&ed->txn, g->rec.blob, index, g->rec.index);
+		if (r == 0)
+			r = -ENOENT;
+		--*budget;
+		*bytes += ed->layout.chunk_size;
+	}
+	if (r == -ENOENT && *budget > 0)
+		r = kv_chunk_reap(&ed->txn, hidden, index, end, UINT64_MAX, budget, bytes, &at);
+	return r == -ENOENT ? 0 : r;
+}
+
+/* Frees some of the chunks that are told by those of a session. */
+static int free_told(struct kv_edit *ed, struct kv_garbage *g, uint64_t *budget, uint64_t *bytes, bool *ret_done)
+{
+	uint64_t hidden;
+	uint32_t index = 0;
+	struct kv_cursor c;
+	if (g->list.len != sizeof hidden)
+		return kv_fail(EUCLEAN);
+	memcpy(&hidden, g->list.data, sizeof hidden);
+	int r = kv_cursor_open(&ed->txn, KV_CHUNK, &c);
+	c.raw = true;
+	while (r == 0 && *budget > 0) {
+		r = kv_chunk_next_index(&c, hidden, index, &index);
+		if (r == 0)
+			r = free_at(ed, g, hidden, index, budget, bytes);
+	}
+	kv_cursor_close(&c);
+	*ret_done = r == -ENOENT;
+	if (r == -ENOENT)
+		return g->rec.kind == KV_GARBAGE_AHEAD ? forget_skip(ed, g) : 0;
+	return r;
+}
+
+static int free_chunks(struct kv_edit *ed, struct kv_garbage *g, uint64_t *budget, uint64_t *bytes, bool *ret_done)
+{
+	switch (g->rec.kind) {
+	case KV_GARBAGE_CHUNKS:
+		return free_list(ed, g, budget, bytes, ret_done);
+	case KV_GARBAGE_UNDER:
+	case KV_GARBAGE_AHEAD:
+		return free_told(ed, g, budget, bytes, ret_done);
+	default:
+		return free_run(ed, g, budget, bytes, ret_done);
+	}
+}
+
 static int free_some(struct kv_edit *ed, struct kv_garbage *g, uint64_t *budget)
 {
 	KV_FREE void *list = NULL;
@@ -215,7 +289,7 @@ static int free_some(struct kv_edit *ed, struct kv_garbage *g, uint64_t *budget)
 			return kv_fail(ENOMEM);
 		g->list.data = memcpy(list, g->list.data, g->list.len);
 	}
-	int r = g->rec.kind == KV_GARBAGE_CHUNKS ? free_list(ed, g, budget, &bytes, &done) : free_run(ed, g, budget, &bytes, &done);
+	int r = free_chunks(ed, g, budget, &bytes, &done);
 	if (r)
 		return r;
 	if (done)

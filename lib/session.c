@@ -11,8 +11,8 @@
  * Invariants:
  *  S4  A publication is one transaction: value, name, attributes and log record together.
  *  S5  On any error the old value stands and the session has all it had: publication may be tried again.
- *  S6  The lock is held while at most KV_SPILL_SLICE chunks are written: what is more goes to hidden chunks before.  Only parts of
- *      a value, which are replayed on it as it is at that moment, are written under the lock up to KVFS_TXN_BYTES_MAX. */
+ *  S6  The lock is held while at most a slice of chunks (core->slice) is written: what is more is written before, to hidden chunks (session_io.c)
+ *      and, of a session of parts, to chunks ahead of publication (session_parts.c). */
 #include "session.h"
 
 #include <errno.h>
@@ -23,9 +23,6 @@
 #include "namei.h"
 #include "path.h"
 #include "xattr.h"
-
-#define COPY_BYTES (1 << 20)
-#define MERGES_MAX 10
 
 /* ---- birth and death ---- */
 
@@ -245,12 +242,12 @@ void kvfs_session_close(struct kvfs_session *s)
 	kv_buffers_free(&s->bufs);
 	kv_session_free_xattrs(s);
 	free(s->key);
+	free(s->mask);
 	pthread_mutex_destroy(&s->lock);
 	free(s);
 }
 
-/* The size that a session of parts gives to a value of `base` bytes: as kv_value_patch() will. */
-static uint64_t size_on(const struct kvfs_session *s, uint64_t base)
+uint64_t kv_session_size_on(const struct kvfs_session *s, uint64_t base)
 {
 	return s->sized ? s->size : kv_max(base, s->end);
 }
@@ -332,7 +329,7 @@ int kvfs_session_refresh(struct kvfs_session *s)
 	}
 	if (r)
 		return r;
-	uint64_t size = size_on(s, st.size);
+	uint64_t size = kv_session_size_on(s, st.size);
 	bool changed = size != s->size || !kv_held_same(s->base, newest);
 	kvfs_value_close(s->base);
 	s->base = newest;
@@ -375,7 +372,8 @@ static int make_content(struct kvfs_session *s, struct kv_edit *ed, uint8_t *tai
 		ed->chunks++;
 	}
 	if (tail && !out.tail_len && s->blob) { /* spilled: a short last chunk moves into the record */
-		struct kv_bytes data, mask;
+		struct kv_bytes data;
+		const uint8_t *mask;
 		int r = kv_session_hidden(s, &ed->txn, last, &data, &mask);
 		if (r == 0) {
 			out.tail_len = (uint32_t)kv_min(tail, data.len);
@@ -443,44 +441,47 @@ static int find_target(struct kvfs_session *s, struct kv_edit *ed, struct kv_ino
 	return r ? r : put_xattrs(s, ed, ret);
 }
 
-struct patch_arg {
-	struct kvfs_session *s;
-	struct kv_edit *ed;
-};
-
-static int patch_next(void *arg, uint32_t index, uint32_t *ret)
+/* What was changed into the inode: written now, or ahead.  -EAGAIN some of what was written ahead has to be again; -ECANCELED all.
+ * `last`: what has to be again is now. */
+static int put_parts(struct kvfs_session *s, struct kv_edit *ed, struct kv_inode *inode, bool last, const struct timespec *mtime)
 {
-	struct patch_arg *a = arg;
-	return kv_session_next(a->s, &a->ed->txn, index, ret);
-}
-
-static int patch_apply(void *arg, struct kv_txn *txn, uint32_t index, uint8_t *chunk)
-{
-	struct patch_arg *a = arg;
-	return kv_session_apply(a->s, txn, index, chunk);
+	struct kv_session_patch p;
+	kv_session_patch(s, ed, &p);
+	if (s->ahead.gen) {
+		int r = kv_value_ahead_state(inode, &s->ahead);
+		if (r == -EAGAIN && last) {
+			s->ahead.next = 0;
+			r = kv_value_write_ahead(ed, inode, &p.patch, &s->ahead, UINT32_MAX, UINT64_MAX);
+		}
+		if (r && r != -ENOENT)
+			return r;
+		p.patch.ahead = &s->ahead;
+	}
+	return kv_value_patch(ed, inode, &p.patch, mtime);
 }
 
 /* The session's value into the inode. */
-static int put_value(struct kvfs_session *s, struct kv_edit *ed, struct kv_inode *inode, bool *ret_keeps_blob)
+static int put_value(struct kvfs_session *s, struct kv_edit *ed, struct kv_inode *inode, bool last)
 {
 	const struct timespec *mtime = s->times & KVFS_SET_MTIME ? &s->mtime : NULL;
-	*ret_keeps_blob = false;
-	if (s->replace) {
-		uint8_t tail[KV_TAIL_BUF];
-		struct kv_content content;
-		int r = make_content(s, ed, tail, &content);
-		*ret_keeps_blob = true;
-		return r ? r : kv_value_replace(ed, inode, &content, mtime);
-	}
-	struct patch_arg arg = {s, ed};
-	struct kv_patch patch = {.cut = s->cut,
-		.end = s->end,
-		.size = s->size,
-		.sized = s->sized,
-		.next = patch_next,
-		.apply = patch_apply,
-		.arg = &arg};
-	return kv_value_patch(ed, inode, &patch, mtime);
+	uint8_t tail[KV_TAIL_BUF];
+	struct kv_content content;
+	if (!s->replace)
+		return put_parts(s, ed, inode, last, mtime);
+	int r = make_content(s, ed, tail, &content);
+	return r ? r : kv_value_replace(ed, inode, &content, mtime);
+}
+
+/* The session's blob has become the value's, or nobody needs it any more. */
+static int settle_blob(struct kvfs_session *s, struct kv_edit *ed, const struct kv_inode *inode)
+{
+	if (!s->blob)
+		return 0;
+	int r = kv_hidden_del(&ed->txn, s->blob);
+	if (r || inode->rec.blob == s->blob)
+		return r;
+	return s->ahead.gen ? kv_value_retire_under(ed, s->blob, s->stored, &s->ahead)
+			    : kv_value_retire_blob(ed, s->blob, s->stored);
 }
 
 /* After a publication the session goes on as one that changes parts of what it published. */
@@ -495,6 +496,7 @@ static void settle(struct kvfs_session *s, const struct kv_inode *inode, struct 
 	s->is_new = s->replace = s->dirty = s->sized = false;
 	s->cut = UINT64_MAX;
 	s->end = s->blob = s->stored = s->kept = 0;
+	s->ahead = (struct kv_ahead){0};
 	s->times = s->cond = 0;
 	kv_session_free_xattrs(s);
 	kv_inode_stat(inode, &s->st);
@@ -511,23 +513,20 @@ static int put_times(struct kvfs_session *s, struct kv_inode *inode, struct time
 }
 
 /* Everything of a publication but the commit itself.  *ret_base: a hold on what will be published.  -ENOENT only of the key. */
-static int prepare(struct kvfs_session *s, struct kv_edit *ed, struct kv_inode *inode, struct kvfs_value **ret_base)
+static int prepare(struct kvfs_session *s, struct kv_edit *ed, struct kv_inode *inode, bool last, struct kvfs_value **ret_base)
 {
-	bool keeps_blob;
 	int r = find_target(s, ed, inode);
 	if (r)
 		return r;
-	r = put_value(s, ed, inode, &keeps_blob);
+	r = put_value(s, ed, inode, last);
 	if (r == 0) {
 		put_times(s, inode, ed->now);
 		r = kv_inode_put(&ed->txn, inode);
 	}
 	if (r == 0 && s->kept && s->kept != s->blob)
 		r = kv_session_drop_kept(ed, s->kept);
-	if (r == 0 && s->blob)
-		r = kv_hidden_del(&ed->txn, s->blob);
-	if (r == 0 && s->blob && (!keeps_blob || inode->rec.blob != s->blob))
-		r = kv_value_retire_blob(ed, s->blob, s->stored);
+	if (r == 0)
+		r = settle_blob(s, ed, inode);
 	/* entered before the value becomes current, so no look is needed after (held.c, H1) */
 	if (r == 0)
 		r = kv_held_new(s->core, inode, true, ret_base);
@@ -578,17 +577,17 @@ static int finish(struct kvfs_session *s, struct kv_edit *ed, const struct kv_in
 	return r;
 }
 
-static int publish_value(struct kvfs_session *s)
+int kv_session_publish_value(struct kvfs_session *s, bool last)
 {
 	struct kv_edit ed;
 	struct kv_inode inode;
 	struct kvfs_value *base = NULL;
-	int r = s->replace && s->bufs.n > KV_SPILL_SLICE ? kv_session_spill(s) : 0;
+	int r = s->replace && s->bufs.n > s->core->slice ? kv_session_spill(s) : 0;
 	if (r == 0)
 		r = kv_commit_begin(s->core, &ed);
 	if (r)
 		return r;
-	r = prepare(s, &ed, &inode, &base);
+	r = prepare(s, &ed, &inode, last, &base);
 	if (r == -ENOENT && !s->is_new) { /* deleted meanwhile */
 		kv_commit_abort(&ed);
 		s->orphan = true;
@@ -597,123 +596,16 @@ static int publish_value(struct kvfs_session *s)
 	return finish(s, &ed, &inode, base, r);
 }
 
-/* ---- publishing a session of parts as a whole value ---- */
-
-/* Exchanges what was written, and all that says how it is to be read. */
-static void swap_contents(struct kvfs_session *a, struct kvfs_session *b)
-{
-	struct kvfs_session t = *a;
-#define TAKE(to, from)                                                                                                             \
-	do {                                                                                                                       \
-		(to)->dirty = (from)->dirty;                                                                                       \
-		(to)->replace = (from)->replace;                                                                                   \
-		(to)->base = (from)->base;                                                                                         \
-		(to)->size = (from)->size;                                                                                         \
-		(to)->cut = (from)->cut;                                                                                           \
-		(to)->end = (from)->end;                                                                                           \
-		(to)->sized = (from)->sized;                                                                                       \
-		(to)->bufs = (from)->bufs;                                                                                         \
-		(to)->blob = (from)->blob;                                                                                         \
-		(to)->stored = (from)->stored;                                                                                     \
-	} while (0)
-	TAKE(a, b);
-	TAKE(b, &t);
-#undef TAKE
-}
-
-/* Writes what `s` sees to `whole`, holes left out. */
-static int copy_all(struct kvfs_session *s, struct kvfs_session *whole)
-{
-	KV_FREE uint8_t *buf = malloc(COPY_BYTES);
-	if (!buf)
-		return kv_fail(ENOMEM);
-	for (uint64_t at = 0; at < s->size;) {
-		int64_t data = kv_session_seek(s, at, false);
-		if (data < 0)
-			return data == -ENXIO ? 0 : (int)data;
-		ssize_t n = kv_session_read(s, buf, COPY_BYTES, (uint64_t)data);
-		if (n > 0)
-			n = kv_session_write(whole, buf, (size_t)n, (uint64_t)data);
-		if (n < 0)
-			return (int)n;
-		at = (uint64_t)data + (uint64_t)n;
-	}
-	return 0;
-}
-
-/* Makes `whole` the newest value, nothing if there is none, with the parts of `s` in it. */
-static int merge(struct kvfs_session *s, struct kvfs_session *whole)
-{
-	struct kvfs_value *newest = NULL, *base = s->base;
-	struct kvfs_stat st = {0};
-	uint64_t size = s->size;
-	int r = s->is_new ? 0 : kv_held_open(s->core, s->ino, &newest, &st);
-	if (r)
-		return r;
-	s->base = newest;
-	s->size = size_on(s, st.size);
-	whole->ino = s->ino;
-	whole->replace = whole->dirty = true;
-	r = copy_all(s, whole);
-	whole->size = s->size;
-	s->base = base;
-	s->size = size;
-	kvfs_value_close(newest);
-	s->cond = s->is_new ? KVFS_IF_ABSENT : KVFS_IF_VERSION;
-	s->cond_version = st.version;
-	return r;
-}
-
-/* -ECANCELED when the value has changed meanwhile. */
-static int publish_merged(struct kvfs_session *s)
-{
-	struct kvfs_session *whole = kv_session_new(s->core);
-	if (!whole)
-		return kv_fail(ENOMEM);
-	pthread_mutex_lock(&whole->lock);
-	uint64_t kept = s->kept;
-	int r = merge(s, whole);
-	if (r == 0) {
-		swap_contents(s, whole);
-		r = publish_value(s);
-		if (r) /* as it was */
-			swap_contents(s, whole);
-	} else if (r == -ENOENT) {
-		s->orphan = true;
-		r = 0;
-	}
-	s->cond = 0;
-	if (kept && whole->blob == kept) /* not the session's to retire */
-		whole->blob = 0;
-	pthread_mutex_unlock(&whole->lock);
-	kvfs_session_close(whole);
-	return r;
-}
-
-/* More parts than one transaction should hold, of a value that is not much more than they are; or of a value that is not there. */
-static bool is_large(const struct kvfs_session *s)
-{
-	if (s->is_new && !s->replace)
-		return true;
-	return !s->replace && s->stored > KVFS_TXN_BYTES_MAX && s->stored > s->size / 16;
-}
-
 int kv_session_publish(struct kvfs_session *s)
 {
 	if (s->orphan)
 		return 0;
 	if (!s->dirty)
 		return s->times ? publish_times(s) : 0;
-	bool large = is_large(s);
-	int r = large ? -EOVERFLOW : publish_value(s);
-	if (r != -EOVERFLOW) /* the blob's bookkeeping is full */
+	int r = kv_session_give_up_ahead(s);
+	if (r)
 		return r;
-	r = -ECANCELED;
-	for (int i = 0; i < MERGES_MAX && r == -ECANCELED; i++)
-		r = publish_merged(s);
-	if (r != -ECANCELED)
-		return r;
-	return large ? publish_value(s) : kv_fail(EAGAIN);
+	return s->replace ? kv_session_publish_value(s, false) : kv_session_publish_parts(s);
 }
 
 int kvfs_session_publish(struct kvfs_session *s)

@@ -47,6 +47,8 @@ struct kvfs_session {
 	uint64_t blob; /* of hidden chunks; 0 none yet */
 	uint64_t stored; /* bytes in them */
 	uint64_t kept; /* id of the kept session that this one is the recovery of; 0 none */
+	uint8_t *mask; /* of the hidden chunk looked at last */
+	struct kv_ahead ahead; /* chunks written ahead of the publication under way (session_parts.c, A2) */
 
 	/* attributes to publish with it */
 	unsigned times; /* KVFS_SET_ATIME, KVFS_SET_MTIME */
@@ -66,11 +68,21 @@ int kv_session_check_cond(unsigned cond, uint64_t want, bool exists, uint64_t ve
 /* Another session's reservation: -EEXIST.  What a publication decides, told early. */
 int kv_session_check_name(struct kvfs_session *s, uint64_t parent, const char *name);
 void kv_session_give_back_name(struct kvfs_session *s);
+int kv_session_publish(struct kvfs_session *s);
+/* In one transaction.  `last`: do not ask for another round (session_parts.c). */
+int kv_session_publish_value(struct kvfs_session *s, bool last);
+int kv_session_publish_parts(struct kvfs_session *s);
+/* More parts than one transaction should hold. */
+bool kv_session_is_large(const struct kvfs_session *s);
+/* One pass; all that was written must be in hidden chunks. -ECANCELED, -ENOENT the key is gone, -EOVERFLOW. */
+int kv_session_write_ahead(struct kvfs_session *s);
+int kv_session_give_up_ahead(struct kvfs_session *s);
+/* The size that a session of parts gives to a value of `base` bytes: as kv_value_patch() will. */
+uint64_t kv_session_size_on(const struct kvfs_session *s, uint64_t base);
 ssize_t kv_session_read(struct kvfs_session *s, void *buf, size_t len, uint64_t offset);
 ssize_t kv_session_write(struct kvfs_session *s, const void *buf, size_t len, uint64_t offset);
 int kv_session_truncate(struct kvfs_session *s, uint64_t size);
 int kv_session_clear(struct kvfs_session *s);
-int kv_session_publish(struct kvfs_session *s);
 /* Forgets a kept session; its blob becomes garbage.  -ENOENT */
 int kv_session_drop_kept(struct kv_edit *ed, uint64_t id);
 /* Puts one buffer into the hidden blob. */
@@ -80,16 +92,21 @@ int kv_session_spill(struct kvfs_session *s);
 /* Forgets everything written: buffers freed, hidden chunks retired. */
 int kv_session_reset(struct kvfs_session *s);
 void kv_session_drop_buffers(struct kvfs_session *s, uint32_t index);
-/* What was written in chunk `index`, from hidden chunks. *ret_mask.data NULL: all of it.  -ENOENT */
-int kv_session_hidden(struct kvfs_session *s, struct kv_txn *txn, uint32_t index, struct kv_bytes *ret, struct kv_bytes *ret_mask);
-/* kv_patch.next and .apply of what the session wrote. */
+/* What was written in chunk `index`, from hidden chunks. *ret_mask NULL: all of it, else valid until the next call.  -ENOENT */
+int kv_session_hidden(struct kvfs_session *s, struct kv_txn *txn, uint32_t index, struct kv_bytes *ret, const uint8_t **ret_mask);
+/* The first index at or after `index` that was written to; -ENOENT. */
 int kv_session_next(struct kvfs_session *s, struct kv_txn *txn, uint32_t index, uint32_t *ret);
-int kv_session_apply(struct kvfs_session *s, struct kv_txn *txn, uint32_t index, uint8_t *chunk);
+struct kv_session_patch {
+	struct kv_patch patch;
+	struct kvfs_session *s;
+	struct kv_edit *ed;
+};
+/* What a session of parts changes, as a patch within an edit. */
+void kv_session_patch(struct kvfs_session *s, struct kv_edit *ed, struct kv_session_patch *ret);
 /* As kvfs_session_seek. */
 int64_t kv_session_seek(struct kvfs_session *s, uint64_t offset, bool hole);
 void kv_session_free_xattrs(struct kvfs_session *s);
 
-#define KV_SPILL_SLICE 128u /* chunks in one transaction: 4 MiB */
 #define KV_SESSION_BUFFERS 256u /* chunks one session keeps in memory: 8 MiB */
 
 #endif

@@ -12,6 +12,7 @@
 #include "garbage.h"
 #include "session.h"
 
+#define RUNS_MAX 200 /* of written bytes in a chunk: more are kept as a bitmap.  As many fit in a leaf of the tree */
 #define DROP_SLICE 1024 /* hidden chunks deleted in one transaction */
 
 static uint32_t chunk_size(const struct kvfs_session *s)
@@ -28,7 +29,44 @@ void kv_session_drop_buffers(struct kvfs_session *s, uint32_t index)
 
 /* ---- hidden chunks ---- */
 
-int kv_session_hidden(struct kvfs_session *s, struct kv_txn *txn, uint32_t index, struct kv_bytes *ret, struct kv_bytes *ret_mask)
+/* The mask of hidden chunk `index` into s->mask. */
+static int get_mask(struct kvfs_session *s, struct kv_txn *txn, uint32_t index)
+{
+	size_t size = kv_mask_size(chunk_size(s));
+	enum kv_chunk_kind kind;
+	struct kv_bytes b;
+	if (!s->mask)
+		s->mask = malloc(size);
+	if (!s->mask)
+		return kv_fail(ENOMEM);
+	int r = kv_chunk_get_mask(txn, s->blob, index, &kind, &b);
+	if (r)
+		return r;
+	if (kind != KV_CHUNK_RUNS) {
+		memcpy(s->mask, b.data, kv_min(b.len, size));
+		return b.len == size ? 0 : kv_fail(EUCLEAN);
+	}
+	memset(s->mask, 0, size);
+	for (size_t at = 0; at + sizeof(struct kv_mask_run) <= b.len; at += sizeof(struct kv_mask_run)) {
+		struct kv_mask_run run;
+		memcpy(&run, (const uint8_t *)b.data + at, sizeof run);
+		if (run.at > chunk_size(s) || run.n > chunk_size(s) - run.at)
+			return kv_fail(EUCLEAN);
+		kv_mask_set(s->mask, run.at, run.n);
+	}
+	return 0;
+}
+
+static int put_mask(struct kvfs_session *s, struct kv_edit *ed, const struct kv_buffer *buf)
+{
+	struct kv_mask_run runs[RUNS_MAX];
+	size_t n = kv_mask_runs(buf->mask, chunk_size(s), runs, RUNS_MAX);
+	if (n > RUNS_MAX)
+		return kv_chunk_put_mask(&ed->txn, s->blob, buf->index, KV_CHUNK_MASK, buf->mask, kv_mask_size(chunk_size(s)));
+	return kv_chunk_put_mask(&ed->txn, s->blob, buf->index, KV_CHUNK_RUNS, runs, n * sizeof *runs);
+}
+
+int kv_session_hidden(struct kvfs_session *s, struct kv_txn *txn, uint32_t index, struct kv_bytes *ret, const uint8_t **ret_mask)
 {
 	struct kv_chunk_view view = {.blob = s->blob};
 	struct kv_cursor c;
@@ -40,10 +78,12 @@ int kv_session_hidden(struct kvfs_session *s, struct kv_txn *txn, uint32_t index
 	r = kv_chunk_get(&c, &view, index, ret, NULL);
 	kv_cursor_close(&c);
 	if (r || s->replace) {
-		*ret_mask = (struct kv_bytes){0};
+		*ret_mask = NULL;
 		return r;
 	}
-	return kv_chunk_get_mask(txn, s->blob, index, ret_mask);
+	r = get_mask(s, txn, index);
+	*ret_mask = s->mask;
+	return r;
 }
 
 int kv_session_spill_one(struct kvfs_session *s, struct kv_edit *ed, const struct kv_buffer *buf)
@@ -52,12 +92,12 @@ int kv_session_spill_one(struct kvfs_session *s, struct kv_edit *ed, const struc
 	size_t len = s->size > start ? kv_min(chunk_size(s), s->size - start) : 0;
 	int r = kv_chunk_put(&ed->txn, s->blob, buf->index, 0, buf->data, len);
 	if (r == 0 && buf->mask)
-		r = kv_chunk_put_mask(&ed->txn, s->blob, buf->index, buf->mask, kv_mask_size(chunk_size(s)));
+		r = put_mask(s, ed, buf);
 	ed->chunks++;
 	return r;
 }
 
-/* Spills up to KV_SPILL_SLICE buffers from position `at` on, in one transaction. */
+/* Spills a slice of buffers from position `at` on, in one transaction. */
 static int spill_slice(struct kvfs_session *s, size_t at)
 {
 	struct kv_edit ed;
@@ -67,10 +107,10 @@ static int spill_slice(struct kvfs_session *s, size_t at)
 		return r;
 	if (!s->blob) {
 		s->blob = kv_value_new_blob(&ed);
-		struct kv_rec_session rec = {kv_doors_id(s->core->doors), s->ino, kv_ns(ed.now)};
+		struct kv_rec_session rec = {.door = kv_doors_id(s->core->doors), .ino = s->ino, .since_ns = kv_ns(ed.now)};
 		r = kv_hidden_put(&ed.txn, s->blob, &rec);
 	}
-	size_t end = kv_min(s->bufs.n, at + KV_SPILL_SLICE);
+	size_t end = kv_min(s->bufs.n, at + s->core->slice);
 	for (size_t i = at; r == 0 && i < end; i++)
 		r = kv_session_spill_one(s, &ed, &s->bufs.list[i]);
 	if (r)
@@ -84,11 +124,11 @@ static int spill_slice(struct kvfs_session *s, size_t at)
 
 int kv_session_spill(struct kvfs_session *s)
 {
-	for (size_t at = 0; at < s->bufs.n; at += KV_SPILL_SLICE) {
+	for (size_t at = 0; at < s->bufs.n; at += s->core->slice) {
 		int r = spill_slice(s, at);
 		if (r)
 			return r;
-		for (size_t i = at; i < s->bufs.n && i < at + KV_SPILL_SLICE; i++) {
+		for (size_t i = at; i < s->bufs.n && i < at + s->core->slice; i++) {
 			s->stored += s->bufs.list[i].stored ? 0 : chunk_size(s);
 			s->bufs.list[i].stored = true;
 		}
@@ -100,13 +140,14 @@ int kv_session_spill(struct kvfs_session *s)
 /* Deletes hidden chunks at or past `index`, in slices. */
 static int drop_hidden(struct kvfs_session *s, uint32_t index)
 {
-	while (s->blob) {
+	int r = kv_session_give_up_ahead(s);
+	while (r == 0 && s->blob) {
 		struct kv_edit ed;
 		uint64_t budget = DROP_SLICE, bytes = 0;
-		int r = kv_commit_begin(s->core, &ed);
+		r = kv_commit_begin(s->core, &ed);
 		if (r)
 			return r;
-		r = kv_chunk_reap(&ed.txn, s->blob, index, UINT64_MAX, &budget, &bytes, &index);
+		r = kv_chunk_reap(&ed.txn, s->blob, index, KV_CHUNK_END, UINT64_MAX, &budget, &bytes, &index);
 		bool more = r == 0;
 		if (r && r != -ENOENT) {
 			kv_commit_abort(&ed);
@@ -120,7 +161,7 @@ static int drop_hidden(struct kvfs_session *s, uint32_t index)
 		if (!more)
 			break;
 	}
-	return 0;
+	return r;
 }
 
 static int retire_hidden(struct kvfs_session *s)
@@ -133,14 +174,16 @@ static int retire_hidden(struct kvfs_session *s)
 		return r;
 	r = kv_hidden_del(&ed.txn, s->blob);
 	if (r == 0)
-		r = kv_value_retire_blob(&ed, s->blob, s->stored);
+		r = kv_value_retire_hidden(&ed, s->blob, s->stored, &s->ahead, s->ino);
 	if (r) {
 		kv_commit_abort(&ed);
 		return r;
 	}
 	r = kv_commit_end(s->core, &ed, KV_SYNC_ORDER);
-	if (r == 0)
+	if (r == 0) {
 		s->blob = s->stored = 0;
+		s->ahead = (struct kv_ahead){0};
+	}
 	return r;
 }
 
@@ -196,7 +239,8 @@ static int reserve(struct kvfs_session *s)
 static int load_hidden(struct kvfs_session *s, struct kv_buffer *buf)
 {
 	struct kv_txn txn;
-	struct kv_bytes data, mask;
+	struct kv_bytes data;
+	const uint8_t *mask;
 	if (!s->blob)
 		return 0;
 	int r = kv_db_read(s->core->db, &txn);
@@ -206,7 +250,7 @@ static int load_hidden(struct kvfs_session *s, struct kv_buffer *buf)
 	if (r == 0) {
 		memcpy(buf->data, data.data, kv_min(data.len, chunk_size(s)));
 		if (buf->mask)
-			memcpy(buf->mask, mask.data, kv_min(mask.len, kv_mask_size(chunk_size(s))));
+			memcpy(buf->mask, mask, kv_mask_size(chunk_size(s)));
 		buf->stored = true;
 	}
 	kv_db_read_end(&txn);
@@ -375,14 +419,13 @@ static int overlay(struct kvfs_session *s, struct kv_txn *txn, uint32_t index, u
 		kv_mask_overlay(out, buf->data + at, buf->mask, at, n);
 		return 0;
 	}
-	struct kv_bytes data, mask;
+	struct kv_bytes data;
+	const uint8_t *mask;
 	int r = kv_session_hidden(s, txn, index, &data, &mask);
 	if (r)
 		return r == -ENOENT ? 0 : r;
 	size_t have = at < data.len ? kv_min(n, data.len - at) : 0;
-	if (mask.data && mask.len < kv_mask_size(chunk_size(s)))
-		return kv_fail(EUCLEAN);
-	kv_mask_overlay(out, (const uint8_t *)data.data + at, mask.data, at, have);
+	kv_mask_overlay(out, (const uint8_t *)data.data + at, mask, at, have);
 	return 0;
 }
 
@@ -408,11 +451,6 @@ ssize_t kv_session_read(struct kvfs_session *s, void *buf, size_t len, uint64_t 
 	return r ? r : (ssize_t)len;
 }
 
-int kv_session_apply(struct kvfs_session *s, struct kv_txn *txn, uint32_t index, uint8_t *chunk)
-{
-	return overlay(s, txn, index, chunk, 0, chunk_size(s));
-}
-
 int kv_session_next(struct kvfs_session *s, struct kv_txn *txn, uint32_t index, uint32_t *ret)
 {
 	const struct kv_buffer *buf = kv_buffers_from(&s->bufs, index);
@@ -433,6 +471,30 @@ int kv_session_next(struct kvfs_session *s, struct kv_txn *txn, uint32_t index, 
 		return -ENOENT;
 	*ret = r ? buf->index : buf ? (uint32_t)kv_min(buf->index, hidden) : hidden;
 	return 0;
+}
+
+static int patch_next(void *arg, uint32_t index, uint32_t *ret)
+{
+	struct kv_session_patch *p = arg;
+	return kv_session_next(p->s, &p->ed->txn, index, ret);
+}
+
+static int patch_apply(void *arg, struct kv_txn *txn, uint32_t index, uint8_t *chunk)
+{
+	struct kv_session_patch *p = arg;
+	return overlay(p->s, txn, index, chunk, 0, chunk_size(p->s));
+}
+
+void kv_session_patch(struct kvfs_session *s, struct kv_edit *ed, struct kv_session_patch *ret)
+{
+	*ret = (struct kv_session_patch){.s = s, .ed = ed};
+	ret->patch = (struct kv_patch){.cut = s->cut,
+		.end = s->end,
+		.size = s->size,
+		.sized = s->sized,
+		.next = patch_next,
+		.apply = patch_apply,
+		.arg = ret};
 }
 
 /* Where the base has data at or after `offset`: INT64_MAX nowhere that counts. */

@@ -129,7 +129,9 @@ static int put_kept(struct kvfs_session *s, struct kv_edit *ed, int reason)
 static int keep(struct kvfs_session *s, int reason)
 {
 	struct kv_edit ed;
-	int r = s->bufs.n > KV_SPILL_SLICE ? kv_session_spill(s) : 0;
+	int r = kv_session_give_up_ahead(s); /* its record will say nothing of that */
+	if (r == 0 && s->bufs.n > s->core->slice)
+		r = kv_session_spill(s);
 	if (r == 0)
 		r = kv_commit_begin(s->core, &ed);
 	if (r)

@@ -241,6 +241,7 @@ static int new_core(int dirfd, const char *path, const struct kvfs_options *opt,
 	core->path = realpath(path, NULL);
 	core->rdonly = opt->flags & KVFS_RDONLY;
 	core->durability = opt->durability;
+	core->slice = KV_SLICE;
 	core->buffer_limit = kv_max(opt->buffer_size, BUFFER_MIN);
 	core->fork_count = kv_fork_count();
 	core->dead_walk = 1;

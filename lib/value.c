@@ -6,7 +6,9 @@
  *  V2  A published chunk record never changes, except that an append may lengthen the last one: readers clamp by their size.
  *  V3  What a commit retires is freed by a later one (reap.c), never by itself: a reader that enters its hold and then still
  *      finds the value current cannot lose it.
- *  V4  A dense value has a record of every chunk: LMDB does not check its pages, and a chunk whose key rotted must not look like a hole. */
+ *  V4  A dense value has a record of every chunk: LMDB does not check its pages, and a chunk whose key rotted must not look like a hole.
+ *  V5  A chunk written ahead is what publication would write: whoever publishes other bytes in its place takes it away first and marks the
+ *      skip; whoever publishes what may touch many (a truncation, chunks of his own that lay ready) gives all others up. */
 #include "value.h"
 
 #include <errno.h>
@@ -160,6 +162,33 @@ int kv_value_retire_blob(struct kv_edit *ed, uint64_t blob, uint64_t bytes)
 	return add_garbage(ed, &g);
 }
 
+/* Garbage that names a session's blob: which chunks it is about. */
+static int retire_by_session(struct kv_edit *ed, const struct kv_rec_garbage *rec, uint64_t hidden)
+{
+	struct kv_garbage g = {.rec = *rec, .list = {&hidden, sizeof hidden}};
+	return add_garbage(ed, &g);
+}
+
+int kv_value_retire_hidden(struct kv_edit *ed, uint64_t hidden, uint64_t bytes, const struct kv_ahead *ahead, uint64_t ino)
+{
+	if (!ahead->gen)
+		return kv_value_retire_blob(ed, hidden, bytes);
+	struct kv_rec_garbage rec = {
+		.kind = KV_GARBAGE_AHEAD, .blob = ahead->blob, .index = ahead->gen, .ino = ino, .bytes = bytes + ahead->bytes};
+	ed->retiring += 2 * (bytes / ed->layout.chunk_size) + 1;
+	return retire_by_session(ed, &rec, hidden);
+}
+
+int kv_value_retire_under(struct kv_edit *ed, uint64_t hidden, uint64_t bytes, const struct kv_ahead *ahead)
+{
+	/* The session's data goes at once; which chunks it had must be known until no old version of them is read any more.  This commit need
+	 * not free more for it: those that wrote each chunk twice have. */
+	struct kv_garbage data = {.rec = {.kind = KV_GARBAGE_TAIL, .blob = hidden, .below = 1, .bytes = bytes}};
+	struct kv_rec_garbage rec = {.kind = KV_GARBAGE_UNDER, .blob = ahead->blob, .below = ahead->gen, .bytes = ahead->under};
+	int r = add_garbage(ed, &data);
+	return r ? r : retire_by_session(ed, &rec, hidden);
+}
+
 int kv_value_retire(struct kv_edit *ed, struct kv_inode *inode)
 {
 	if (!S_ISREG(inode->rec.mode))
@@ -257,6 +286,8 @@ int kv_value_content(struct kv_edit *ed, const void *data, size_t len, struct kv
 
 /* ---- patching ---- */
 
+/* Numbers between the newest generation and one that is reserved: publications that pass it meanwhile without voiding it. */
+#define AHEAD_GAP 16384
 #define LIST_MAX 480 /* superseded chunks in one record, which the reaper rewrites as it goes: a page */
 
 /* A patch in progress: the base it goes on, and what it leaves behind. */
@@ -320,21 +351,44 @@ static int build_chunk(struct patching *p, uint32_t index, uint32_t *ret_gen, si
 	return p->patch->apply(p->patch->arg, &p->ed->txn, index, p->chunk);
 }
 
+/* Others have chunks ahead: theirs of this index is not what they would publish now (V5). */
+static int hit_ahead(struct patching *p, uint32_t index)
+{
+	struct kv_inode *inode = p->inode;
+	for (int i = 0; i < inode->rec.nskips; i++) {
+		if (inode->skips[i] & KV_SKIP_DEAD)
+			continue;
+		int r = kv_chunk_del(&p->ed->txn, inode->rec.blob, index, inode->skips[i] & KV_GEN_MAX);
+		if (r == 0)
+			inode->skips[i] |= KV_SKIP_HIT;
+		else if (r != -ENOENT)
+			return r;
+	}
+	return 0;
+}
+
 static int write_chunk(struct patching *p, uint32_t index)
 {
 	struct kv_edit *ed = p->ed;
+	const struct kv_ahead *ahead = p->patch->ahead;
 	uint32_t size = ed->layout.chunk_size, old_gen = 0;
 	size_t old;
 	int r = build_chunk(p, index, &old_gen, &old);
+	if (r == 0)
+		r = hit_ahead(p, index);
 	if (r)
 		return r;
 	uint64_t len = kv_min(size, p->size - (uint64_t)index * size);
-	p->fresh += (uint64_t)index * size >= p->keep;
+	if (!ahead) /* else they were counted before */
+		p->fresh += (uint64_t)index * size >= p->keep;
 	/* An append keeps the generation, so what readers of it have must stay: a record does not become a tail. */
 	bool in_place = p->patch->append && old;
 	bool is_tail = len < size && len <= ed->layout.inline_max && !in_place;
 	if (is_tail) {
 		kv_inode_set_tail(p->inode, p->chunk, len);
+		r = ahead ? kv_chunk_del(&ed->txn, ahead->blob, index, ahead->gen) : 0;
+		if (r && r != -ENOENT)
+			return r;
 	} else {
 		r = kv_chunk_put(&ed->txn, p->inode->rec.blob, index, in_place ? old_gen : p->gen, p->chunk, len);
 		if (r)
@@ -349,13 +403,14 @@ static int write_chunk(struct patching *p, uint32_t index)
 	return old && (uint64_t)index * size < p->keep ? supersede(p, index, old_gen, old) : 0;
 }
 
-/* The chunks to write, in order: those written to, the one that was the tail (it may be none any more), and the one a cut goes through. */
+/* The chunks to write, in order: those written to, the one that was the tail (it may be none any more), and the one a cut goes through.
+ * Of those that lie ready only the last, which may have to be a tail. */
 static int next_index(const struct patching *p, uint64_t from, uint32_t *ret)
 {
 	uint32_t size = p->ed->layout.chunk_size;
-	uint64_t best = UINT64_MAX;
+	uint64_t best = UINT64_MAX, last = p->patch->ahead ? (p->size - 1) / size : 0;
 	uint32_t index;
-	int r = from <= UINT32_MAX ? p->patch->next(p->patch->arg, (uint32_t)from, &index) : -ENOENT;
+	int r = from <= UINT32_MAX ? p->patch->next(p->patch->arg, (uint32_t)kv_max(from, last), &index) : -ENOENT;
 	if (r && r != -ENOENT)
 		return r;
 	if (r == 0)
@@ -369,6 +424,13 @@ static int next_index(const struct patching *p, uint64_t from, uint32_t *ret)
 		return -ENOENT;
 	*ret = (uint32_t)best;
 	return 0;
+}
+
+/* Nobody's chunks that lie ready may be published any more. */
+static void give_up_others(struct kv_inode *inode)
+{
+	for (int i = 0; i < inode->rec.nskips; i++)
+		inode->skips[i] |= KV_SKIP_DEAD;
 }
 
 /* Base chunks from the cut on are not part of the result: remember that until the reaper has taken them away. */
@@ -400,22 +462,46 @@ static int cut_base(struct patching *p)
 	return add_garbage(p->ed, &g);
 }
 
+/* The generation of what is written: the one reserved for it, or the next. */
+static int take_gen(struct patching *p)
+{
+	struct kv_inode *inode = p->inode;
+	const struct kv_ahead *ahead = p->patch->ahead;
+	if (ahead) {
+		kv_value_unreserve(inode, ahead->gen);
+		give_up_others(inode);
+		p->gen = ahead->gen;
+		p->fresh = ahead->keep == p->keep ? ahead->fresh : 0;
+		inode->rec.next_gen = kv_max(inode->rec.next_gen, p->gen + 1);
+	} else if (!inode->rec.blob) {
+		inode->rec.blob = kv_value_new_blob(p->ed);
+		inode->rec.next_gen = 1;
+		p->gen = 0;
+	} else if (p->patch->append) {
+		p->gen = inode->rec.gen;
+	} else {
+		for (int i = 0; i < inode->rec.nskips; i++) /* rising */
+			if ((inode->skips[i] & KV_GEN_MAX) == inode->rec.next_gen) {
+				inode->skips[i] |= KV_SKIP_DEAD;
+				inode->rec.next_gen++;
+			}
+		p->gen = inode->rec.next_gen++;
+	}
+	return p->gen > KV_GEN_MAX ? -EOVERFLOW : 0;
+}
+
 static int patch_chunks(struct patching *p)
 {
 	struct kv_inode *inode = p->inode;
-	if (!inode->rec.blob) {
-		inode->rec.blob = kv_value_new_blob(p->ed);
-		inode->rec.gen = 0;
-		inode->rec.next_gen = 1;
-		p->gen = 0;
-	} else {
-		if (inode->rec.next_gen >= UINT32_MAX - 1)
-			return -EOVERFLOW;
-		p->gen = p->patch->append ? inode->rec.gen : inode->rec.next_gen++;
-	}
-	int r = cut_base(p);
+	int r = take_gen(p);
+	if (r == 0)
+		r = cut_base(p);
 	if (r)
 		return r;
+	if (p->keep < p->base.size)
+		give_up_others(inode);
+	if (p->patch->ahead)
+		inode->rec.stored += p->patch->ahead->more;
 	kv_inode_set_tail(inode, NULL, 0); /* written again below, where it belongs now */
 	uint32_t index = 0;
 	for (uint64_t from = 0; (r = next_index(p, from, &index)) == 0; from = (uint64_t)index + 1) {
@@ -429,7 +515,7 @@ static int patch_chunks(struct patching *p)
 	return retire_list(p);
 }
 
-/* The result fits in the record: build it whole. */
+/* The result fits in the record: build it whole.  (With the blob go the chunks that lie ready.) */
 static int patch_small(struct patching *p)
 {
 	uint32_t gen;
@@ -455,26 +541,36 @@ static bool is_dense(const struct patching *p)
 	       (p->base.dense && p->fresh == (p->size + size - 1) / size - (p->keep + size - 1) / size);
 }
 
+static int begin_patch(struct patching *p, struct kv_edit *ed, struct kv_inode *inode, const struct kv_patch *patch)
+{
+	*p = (struct patching){.ed = ed, .inode = inode, .patch = patch};
+	kv_version_of(inode, &p->base);
+	memcpy(p->base_tail, inode->tail, inode->rec.tail_len);
+	p->base.tail = p->base_tail;
+	p->keep = kv_min(p->base.size, patch->cut);
+	p->size = patch->sized ? patch->size : kv_max(p->keep, patch->end);
+	p->keep = kv_min(p->keep, p->size);
+	if (p->size > KV_VALUE_MAX)
+		return kv_fail(EFBIG);
+	p->chunk = malloc(ed->layout.chunk_size);
+	if (!p->chunk)
+		return kv_fail(ENOMEM);
+	return kv_cursor_open(&ed->txn, KV_CHUNK, &p->cursor);
+}
+
+static void end_patch(struct patching *p)
+{
+	kv_cursor_close(&p->cursor);
+	free(p->chunk);
+}
+
 int kv_value_patch(struct kv_edit *ed, struct kv_inode *inode, const struct kv_patch *patch, const struct timespec *mtime)
 {
-	struct patching p = {.ed = ed, .inode = inode, .patch = patch};
-	kv_version_of(inode, &p.base);
-	memcpy(p.base_tail, inode->tail, inode->rec.tail_len);
-	p.base.tail = p.base_tail;
-	p.keep = kv_min(p.base.size, patch->cut);
-	p.size = patch->sized ? patch->size : kv_max(p.keep, patch->end);
-	p.keep = kv_min(p.keep, p.size);
-	if (p.size > KV_VALUE_MAX)
-		return kv_fail(EFBIG);
-	p.chunk = malloc(ed->layout.chunk_size);
-	if (!p.chunk)
-		return kv_fail(ENOMEM);
-	int r = kv_cursor_open(&ed->txn, KV_CHUNK, &p.cursor);
-	if (r == 0) {
+	struct patching p;
+	int r = begin_patch(&p, ed, inode, patch);
+	if (r == 0)
 		r = p.size <= ed->layout.inline_max ? patch_small(&p) : patch_chunks(&p);
-		kv_cursor_close(&p.cursor);
-	}
-	free(p.chunk);
+	end_patch(&p);
 	if (r)
 		return r;
 	ed->head.rec.value_bytes -= p.base.size;
@@ -482,6 +578,103 @@ int kv_value_patch(struct kv_edit *ed, struct kv_inode *inode, const struct kv_p
 	inode->rec.stored = kv_min(inode->rec.stored, p.size - inode->rec.tail_len);
 	set_dense(inode, is_dense(&p));
 	return published(ed, inode, patch->append, mtime);
+}
+
+/* ---- writing ahead ---- */
+
+static uint32_t *find_skip(struct kv_inode *inode, uint32_t gen)
+{
+	for (int i = 0; i < inode->rec.nskips; i++)
+		if ((inode->skips[i] & KV_GEN_MAX) == gen)
+			return &inode->skips[i];
+	return NULL;
+}
+
+int kv_value_reserve(struct kv_edit *ed, struct kv_inode *inode, struct kv_ahead *ret)
+{
+	uint32_t n = inode->rec.nskips;
+	if (n == KV_SKIPS_MAX)
+		return -EOVERFLOW;
+	if (!inode->rec.blob) {
+		inode->rec.blob = kv_value_new_blob(ed);
+		inode->rec.gen = 0;
+		inode->rec.next_gen = 1;
+	}
+	uint32_t gen = kv_max(inode->rec.next_gen, n ? (inode->skips[n - 1] & KV_GEN_MAX) + 1 : 0) + AHEAD_GAP;
+	if (gen > KV_GEN_MAX)
+		return -EOVERFLOW;
+	inode->skips[n] = gen;
+	inode->rec.nskips++;
+	*ret = (struct kv_ahead){.blob = inode->rec.blob, .gen = gen};
+	return 0;
+}
+
+bool kv_value_unreserve(struct kv_inode *inode, uint32_t gen)
+{
+	uint32_t *skip = find_skip(inode, gen), *end = inode->skips + inode->rec.nskips;
+	if (!skip)
+		return false;
+	memmove(skip, skip + 1, (size_t)(end - skip - 1) * sizeof *skip);
+	inode->rec.nskips--;
+	return true;
+}
+
+int kv_value_ahead_state(struct kv_inode *inode, const struct kv_ahead *ahead)
+{
+	const uint32_t *skip = inode->rec.blob == ahead->blob ? find_skip(inode, ahead->gen) : NULL;
+	return !skip || *skip & KV_SKIP_DEAD ? -ECANCELED : *skip & KV_SKIP_HIT ? -EAGAIN : 0;
+}
+
+static int write_ahead(struct patching *p, struct kv_ahead *ahead, struct kv_cursor *look, uint32_t index)
+{
+	uint64_t size = p->ed->layout.chunk_size, start = index * size, len = kv_min(size, p->size - start);
+	uint32_t old_gen;
+	size_t old;
+	ahead->fresh += start >= p->keep;
+	ahead->chunks++;
+	if (kv_chunk_exists(look, ahead->blob, index, ahead->gen))
+		return 0;
+	int r = build_chunk(p, index, &old_gen, &old);
+	if (r == 0)
+		r = kv_chunk_put(&p->ed->txn, ahead->blob, index, ahead->gen, p->chunk, len);
+	if (r)
+		return r;
+	if (start >= p->keep) /* the cut's, not ours to count */
+		old = 0;
+	p->ed->chunks++;
+	ahead->bytes += len;
+	ahead->under += old;
+	ahead->more += len - kv_min(len, old);
+	return 0;
+}
+
+int kv_value_write_ahead(struct kv_edit *ed, struct kv_inode *inode, const struct kv_patch *patch, struct kv_ahead *ahead,
+	uint64_t chunks, uint64_t looks)
+{
+	struct patching p;
+	struct kv_cursor look = {0};
+	uint32_t index;
+	int r = begin_patch(&p, ed, inode, patch);
+	if (r == 0)
+		r = kv_cursor_open(&ed->txn, KV_CHUNK, &look);
+	look.raw = true;
+	if (ahead->next == 0) { /* a pass begins */
+		*find_skip(inode, ahead->gen) &= ~KV_SKIP_HIT;
+		ahead->keep = p.keep;
+		ahead->fresh = ahead->chunks = 0;
+	}
+	if (ahead->keep != p.keep)
+		ahead->keep = UINT64_MAX;
+	for (chunks += ed->chunks; r == 0 && looks > 0 && ed->chunks < chunks; looks--) {
+		r = ahead->next <= UINT32_MAX ? patch->next(patch->arg, (uint32_t)ahead->next, &index) : -ENOENT;
+		if (r == 0)
+			r = write_ahead(&p, ahead, &look, index);
+		if (r == 0)
+			ahead->next = (uint64_t)index + 1;
+	}
+	kv_cursor_close(&look);
+	end_patch(&p);
+	return r;
 }
 
 /* ---- appending: a patch whose writes lie in one piece of memory ---- */

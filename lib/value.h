@@ -41,6 +41,19 @@ int kv_value_write_chunks(struct kv_edit *ed, uint64_t blob, const void *data, s
 /* Splits a whole value in memory into chunks and tail. */
 int kv_value_content(struct kv_edit *ed, const void *data, size_t len, struct kv_content *ret);
 
+/* Chunks of a patch that lie ready in the value's own blob, under a generation reserved for them (DESIGN.md, "Writing ahead"). */
+struct kv_ahead {
+	uint64_t blob;
+	uint32_t gen; /* 0: there are none */
+	uint64_t next; /* index to go on from; 0 begins a pass */
+	/* estimates that err upwards: bytes in them, in those they take the place of, and by how much they are more */
+	uint64_t bytes, under, more;
+	/* counted by the pass */
+	uint64_t chunks;
+	uint64_t fresh; /* of them, those at or past `keep`, the length that the base had; UINT64_MAX it changed in between */
+	uint64_t keep;
+};
+
 /* A partial change, replayed on the value as it is now. */
 struct kv_patch {
 	uint64_t cut; /* the base's bytes from here on are dropped; UINT64_MAX none */
@@ -53,10 +66,20 @@ struct kv_patch {
 	/* Puts what was written in chunk `index` over `chunk`. */
 	int (*apply)(void *arg, struct kv_txn *txn, uint32_t index, uint8_t *chunk);
 	void *arg;
+	const struct kv_ahead *ahead; /* all its chunks lie ready: kv_value_ahead_state() was 0; NULL they do not */
 };
 /* -EOVERFLOW: the blob's bookkeeping is full (many truncations not yet cleaned up); write the whole value anew instead.
  * The caller puts the inode. */
 int kv_value_patch(struct kv_edit *ed, struct kv_inode *inode, const struct kv_patch *patch, const struct timespec *mtime);
+/* Reserves a generation.  The caller puts the inode.  -EOVERFLOW: none is left, or too many are reserved. */
+int kv_value_reserve(struct kv_edit *ed, struct kv_inode *inode, struct kv_ahead *ret);
+bool kv_value_unreserve(struct kv_inode *inode, uint32_t gen);
+/* 0 what was written ahead is right · -EAGAIN some of it was taken away: another pass · -ECANCELED it cannot be published. */
+int kv_value_ahead_state(struct kv_inode *inode, const struct kv_ahead *ahead);
+/* Writes the next chunks of a patch, at most so many, after at most so many looks.  Not when the state is -ECANCELED.  -ENOENT: that was all.
+ * The caller puts the inode. */
+int kv_value_write_ahead(struct kv_edit *ed, struct kv_inode *inode, const struct kv_patch *patch, struct kv_ahead *ahead,
+	uint64_t chunks, uint64_t looks);
 /* Adds data at the end. */
 int kv_value_append(struct kv_edit *ed, struct kv_inode *inode, const void *data, size_t len);
 
@@ -64,6 +87,10 @@ int kv_value_append(struct kv_edit *ed, struct kv_inode *inode, const void *data
 int kv_value_retire(struct kv_edit *ed, struct kv_inode *inode);
 /* A hidden blob that will never be published. */
 int kv_value_retire_blob(struct kv_edit *ed, uint64_t blob, uint64_t bytes);
+/* The same for a session's, with what it has written ahead, if any, on inode `ino`. */
+int kv_value_retire_hidden(struct kv_edit *ed, uint64_t hidden, uint64_t bytes, const struct kv_ahead *ahead, uint64_t ino);
+/* What it has written ahead was just published: what that took the place of, and the session's blob. */
+int kv_value_retire_under(struct kv_edit *ed, uint64_t hidden, uint64_t bytes, const struct kv_ahead *ahead);
 uint64_t kv_value_new_blob(struct kv_edit *ed);
 
 #endif

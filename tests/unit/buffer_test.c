@@ -30,6 +30,16 @@ static void masks_are_sets_of_bytes(void **state)
 		assert_memory_equal(dst, want, SIZE);
 		for (size_t i = 0; i < SIZE; i++)
 			assert_int_equal(mask[i / 8] >> i % 8 & 1, model[i]);
+		struct kv_mask_run runs[SIZE / 2 + 1];
+		uint8_t again[SIZE / 8 + 1] = {0};
+		size_t found = kv_mask_runs(mask, SIZE, runs, SIZE / 2 + 1);
+		for (size_t i = 0; i < found; i++) {
+			kv_mask_set(again, runs[i].at, runs[i].n);
+			assert_true(i == 0 || runs[i].at > runs[i - 1].at + runs[i - 1].n);
+		}
+		assert_memory_equal(again, mask, sizeof again);
+		if (found)
+			assert_int_equal(kv_mask_runs(mask, SIZE, runs, found - 1), found);
 		kv_mask_overlay(dst + at, src + at, NULL, at, n);
 		assert_memory_equal(dst + at, src + at, n);
 		free(mask);

@@ -12,8 +12,6 @@
 #include "inode.h"
 #include "value.h"
 
-#define MASK_GEN UINT32_MAX
-
 struct node {
 	struct kv_inode inode;
 	uint64_t names, entries, subdirs, live;
@@ -35,7 +33,10 @@ struct world {
 	size_t nnodes;
 	struct trash *trash;
 	size_t ntrash;
-	uint64_t *hidden;
+	struct hidden {
+		uint64_t blob;
+		struct kv_rec_session rec;
+	} * hidden;
 	size_t nhidden;
 	uint64_t kept_bytes;
 	struct invariants seen;
@@ -129,7 +130,9 @@ static void load_garbage(struct world *w)
 		} else {
 			need(t->g.due <= w->head.seq, "garbage due %llu\n", (unsigned long long)t->g.due);
 		}
-		need((t->g.rec.kind == KV_GARBAGE_CHUNKS) == (t->n > 0), "garbage kind %d, list of %zu\n", t->g.rec.kind, t->n);
+		bool listed = t->g.rec.kind == KV_GARBAGE_CHUNKS || t->g.rec.kind == KV_GARBAGE_UNDER ||
+			      t->g.rec.kind == KV_GARBAGE_AHEAD;
+		need(listed == (t->n > 0), "garbage kind %d, list of %zu\n", t->g.rec.kind, t->n);
 	}
 	kv_cursor_close(&c);
 	w->seen.garbage = w->ntrash;
@@ -145,12 +148,13 @@ static void check_kept(struct world *w, uint64_t id)
 	uint64_t bytes = 0;
 	uint32_t index = 0;
 	assert_ok(kv_kept_get(&w->txn, id, &kept));
-	need(kept.rec.reason && *kept.name, "kept session %llu\n", (unsigned long long)id);
+	need(kept.rec.reason && *kept.name && !kept.head.ahead_gen, "kept session %llu\n", (unsigned long long)id);
 	assert_ok(kv_cursor_open(&w->txn, KV_CHUNK, &c));
 	for (; kv_chunk_next_index(&c, id, index, &index) == 0; index++) {
+		enum kv_chunk_kind kind;
 		struct kv_bytes mask;
 		bytes += w->layout.chunk_size;
-		need(kv_chunk_get_mask(&w->txn, id, index, &mask) == (kept.rec.flags & KV_KEPT_WHOLE ? -ENOENT : 0),
+		need(kv_chunk_get_mask(&w->txn, id, index, &kind, &mask) == (kept.rec.flags & KV_KEPT_WHOLE ? -ENOENT : 0),
 			"kept session %llu: mask of chunk %u\n", (unsigned long long)id, index);
 	}
 	kv_cursor_close(&c);
@@ -166,7 +170,7 @@ static void load_hidden(struct world *w)
 	struct kv_rec_session rec;
 	for (uint64_t at = 0; kv_hidden_seek(&w->txn, at, &at, &rec) == 0; at++) {
 		w->hidden = grow(w->hidden, w->nhidden, sizeof *w->hidden);
-		w->hidden[w->nhidden++] = at;
+		w->hidden[w->nhidden++] = (struct hidden){at, rec};
 		need(at < w->head.rec.next_blob, "session %llu\n", (unsigned long long)at);
 		if (!rec.door)
 			check_kept(w, at);
@@ -284,22 +288,56 @@ static struct node *owner_of(const struct world *w, uint64_t blob)
 static bool is_hidden(const struct world *w, uint64_t blob)
 {
 	for (size_t i = 0; i < w->nhidden; i++)
-		if (w->hidden[i] == blob)
+		if (w->hidden[i].blob == blob)
 			return true;
 	return false;
 }
 
+/* Has blob `hidden` any record of this index? */
+static bool has_index(struct world *w, uint64_t hidden, uint32_t index)
+{
+	struct kv_cursor c;
+	uint32_t at;
+	assert_ok(kv_cursor_open(&w->txn, KV_CHUNK, &c));
+	c.raw = true;
+	bool has = kv_chunk_next_index(&c, hidden, index, &at) == 0 && at == index;
+	kv_cursor_close(&c);
+	return has;
+}
+
+static uint64_t named(const struct trash *t)
+{
+	uint64_t blob;
+	memcpy(&blob, t->list, sizeof blob);
+	return blob;
+}
+
+/* Is it written ahead, by a session that lives on? */
+static bool is_ahead(struct world *w, uint64_t blob, uint32_t index, uint32_t gen)
+{
+	for (size_t i = 0; i < w->nhidden; i++)
+		if (w->hidden[i].rec.ahead_blob == blob && w->hidden[i].rec.ahead_gen == gen)
+			return has_index(w, w->hidden[i].blob, index);
+	return false;
+}
+
 /* Will the reaper free it? */
-static bool is_trash(const struct world *w, uint64_t blob, uint32_t index, uint32_t gen)
+static bool is_trash(struct world *w, uint64_t blob, uint32_t index, uint32_t gen)
 {
 	for (size_t i = 0; i < w->ntrash; i++) {
 		const struct trash *t = &w->trash[i];
+		bool told = t->g.rec.kind == KV_GARBAGE_UNDER || t->g.rec.kind == KV_GARBAGE_AHEAD;
+		if (told && named(t) == blob)
+			return true;
 		if (t->g.rec.blob != blob)
 			continue;
+		if (told && (t->g.rec.kind == KV_GARBAGE_UNDER ? gen < t->g.rec.below : gen == t->g.rec.index) &&
+			has_index(w, named(t), index))
+			return true;
 		if (t->g.rec.kind == KV_GARBAGE_BLOB ||
 			(t->g.rec.kind == KV_GARBAGE_TAIL && index >= t->g.rec.index && gen < t->g.rec.below))
 			return true;
-		for (size_t k = 0; k < t->n; k++)
+		for (size_t k = 0; !told && k < t->n; k++)
 			if (t->list[k][0] == index && t->list[k][1] == gen)
 				return true;
 	}
@@ -331,7 +369,7 @@ static void check_chunk(struct world *w, const struct kv_key_chunk *key, size_t 
 	w->seen.chunks++;
 	need(blob < w->head.rec.next_blob, "blob %llu\n", (unsigned long long)blob);
 	if (is_hidden(w, blob)) {
-		need(!n && (gen == 0 || gen == MASK_GEN), "blob %llu: hidden and not\n", (unsigned long long)blob);
+		need(!n && (gen == 0 || gen == KV_GEN_MASKS), "blob %llu: hidden and not\n", (unsigned long long)blob);
 		return;
 	}
 	if (n && live_gen(w, &n->inode, index) == gen) {
@@ -340,6 +378,10 @@ static void check_chunk(struct world *w, const struct kv_key_chunk *key, size_t 
 		need(index * (uint64_t)w->layout.chunk_size + len <= n->inode.rec.size && len <= w->layout.chunk_size,
 			"chunk (%llu, %u, %u): %zu bytes\n", (unsigned long long)blob, index, gen, len);
 		n->live += len;
+		return;
+	}
+	if (n && is_ahead(w, blob, index, gen)) {
+		need(len <= w->layout.chunk_size, "chunk (%llu, %u, %u): %zu bytes\n", (unsigned long long)blob, index, gen, len);
 		return;
 	}
 	w->seen.dead_chunks++;
@@ -362,6 +404,25 @@ static void check_chunks(struct world *w)
 	kv_cursor_close(&c);
 }
 
+/* A reserved generation has an owner: a session that lives, or what it left behind. */
+static void check_skips(const struct world *w, const struct kv_inode *inode)
+{
+	for (int k = 0; k < inode->rec.nskips; k++) {
+		uint32_t gen = inode->skips[k] & KV_GEN_MAX;
+		unsigned owners = 0;
+		for (size_t i = 0; i < w->nhidden; i++)
+			owners += w->hidden[i].rec.ahead_blob == inode->rec.blob && w->hidden[i].rec.ahead_gen == gen;
+		for (size_t i = 0; i < w->ntrash; i++)
+			owners += w->trash[i].g.rec.kind == KV_GARBAGE_AHEAD && w->trash[i].g.rec.blob == inode->rec.blob &&
+				  w->trash[i].g.rec.index == gen;
+		need(owners == 1, "inode %llu: generation %u has %u owners\n", (unsigned long long)inode->ino, gen, owners);
+		need(gen > inode->rec.gen || inode->skips[k] & KV_SKIP_DEAD, "inode %llu: generation %u was passed\n",
+			(unsigned long long)inode->ino, gen);
+		need(k == 0 || gen > (inode->skips[k - 1] & KV_GEN_MAX), "inode %llu: skips out of order\n",
+			(unsigned long long)inode->ino);
+	}
+}
+
 /* A cut waits for the garbage that will take it away; two inodes never share a blob. */
 static void check_blobs(const struct world *w)
 {
@@ -371,6 +432,7 @@ static void check_blobs(const struct world *w)
 			continue;
 		need(owner_of(w, inode->rec.blob) == &w->nodes[i], "blob %llu has two owners\n",
 			(unsigned long long)inode->rec.blob);
+		check_skips(w, inode);
 		need(inode->rec.gen < inode->rec.next_gen, "inode %llu: generation\n", (unsigned long long)inode->ino);
 		for (int k = 0; k < inode->rec.ncuts; k++) {
 			bool there = false;

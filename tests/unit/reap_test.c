@@ -469,7 +469,7 @@ static void threads_share_memory_and_the_reaper(void **state)
 	kvfs_close(store);
 }
 
-/* A session of many parts is merged with the newest value instead of being held in one transaction; others' parts stay. */
+/* A session of many parts is written ahead instead of being held in one transaction; others' parts stay. */
 static void a_large_session_of_parts_keeps_what_others_wrote(void **state)
 {
 	(void)state;

@@ -441,12 +441,13 @@ static uint64_t make_value(struct kvfs_store *store)
 	return st.ino;
 }
 
-static void history(uint64_t stream, bool sparse, size_t buffer_size, unsigned operations)
+static void history(uint64_t stream, bool sparse, size_t buffer_size, unsigned slice, unsigned operations)
 {
 	struct world *w = calloc(1, sizeof *w);
 	w->rng = support_rng(stream);
 	w->sparse = sparse;
 	w->store = open_store(buffer_size);
+	w->store->core->slice = slice;
 	w->ino = make_value(w->store);
 	for (unsigned i = 0; i < operations; i++) {
 		one_operation(w);
@@ -465,7 +466,7 @@ static void histories_are_the_models(void **state)
 {
 	(void)state;
 	for (uint64_t i = 0; i < 6; i++)
-		history(i, false, 64 << 20, 500);
+		history(i, false, 64 << 20, KV_SLICE, 500);
 }
 
 /* The same with so little memory that sessions spill all the time. */
@@ -473,14 +474,22 @@ static void histories_with_spilling(void **state)
 {
 	(void)state;
 	for (uint64_t i = 100; i < 104; i++)
-		history(i, false, 1, 500);
+		history(i, false, 1, KV_SLICE, 500);
 }
 
 static void sparse_histories(void **state)
 {
 	(void)state;
 	for (uint64_t i = 200; i < 204; i++)
-		history(i, true, i % 2 ? 1 : 64 << 20, 400);
+		history(i, true, i % 2 ? 1 : 64 << 20, KV_SLICE, 400);
+}
+
+/* With transactions of a chunk or two, so that most sessions of parts are written ahead. */
+static void histories_written_ahead(void **state)
+{
+	(void)state;
+	for (uint64_t i = 300; i < 306; i++)
+		history(i, i % 2, i % 3 ? 64 << 20 : 1, 1 + (unsigned)i % 2, 500);
 }
 
 /* ---- single cases: each was a bug ---- */
@@ -651,7 +660,7 @@ static int try_change(struct kvfs_session *s, int what)
 }
 
 /* On a full store publication, clearing and truncation fail whole: the old value stands, and the session has all it had. */
-static void full_store(bool replace, int what)
+static void full_store(bool replace, int what, unsigned slice)
 {
 	struct kvfs_options opt = {
 		.size = sizeof opt, .flags = KVFS_CREATE, .durability = KVFS_NONE, .map_size = 8 << 20, .buffer_size = 1};
@@ -661,6 +670,7 @@ static void full_store(bool replace, int what)
 	uint8_t *data = malloc(6 * CHUNK);
 	const char *path = support_store_path();
 	assert_ok(kvfs_open(path, &opt, &store, NULL));
+	store->core->slice = slice;
 	uint64_t ino = make_value(store);
 	put_filled(store, 3 * CHUNK);
 	if (!replace)
@@ -701,8 +711,9 @@ static void a_session_survives_a_full_store(void **state)
 {
 	(void)state;
 	for (int what = 0; what < 4; what++) {
-		full_store(false, what);
-		full_store(true, what);
+		full_store(false, what, KV_SLICE);
+		full_store(false, what, 2); /* written ahead */
+		full_store(true, what, KV_SLICE);
 	}
 }
 
@@ -712,6 +723,7 @@ int main(void)
 		cmocka_unit_test(histories_are_the_models),
 		cmocka_unit_test(histories_with_spilling),
 		cmocka_unit_test(sparse_histories),
+		cmocka_unit_test(histories_written_ahead),
 		cmocka_unit_test(growth_replayed_on_a_longer_value_leaves_no_stale_bytes),
 		cmocka_unit_test(growth_in_two_steps_is_replayed_step_by_step),
 		cmocka_unit_test(fallocate_keeps_what_others_append),
