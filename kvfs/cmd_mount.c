@@ -58,6 +58,10 @@ static int take_option(struct cli *cli, struct request *q, const char *word)
 		cli->options.durability = KVFS_NONE;
 	} else if (strncmp(word, "durability=", strlen("durability=")) == 0) {
 		return cli_usage(cli, "there is no durability %s: full or none", cli_quote(strchr(word, '=') + 1));
+	} else if (strcmp(word, "on-kill=commit") == 0 || strcmp(word, "on-kill=drop") == 0) {
+		q->mount.commit_killed = strcmp(word, "on-kill=commit") == 0;
+	} else if (strncmp(word, "on-kill=", strlen("on-kill=")) == 0) {
+		return cli_usage(cli, "on-kill is drop or commit, not %s", cli_quote(strchr(word, '=') + 1));
 	} else if (is_one_of(word, for_kernel)) {
 		if (strcmp(word, "ro") == 0 || strcmp(word, "rw") == 0)
 			q->read_only = word[1] == 'o';
@@ -94,7 +98,8 @@ static int clear_dead_mount(struct cli *cli, const char *arg)
 	if (r < 0)
 		return cli_failf(cli, arg, "%s", strerror(-r));
 	if (!kv_mounted_at(path, NULL, NULL) || mountpoint_clear(path, true, why, sizeof(why)) < 0)
-		return cli_failf(cli, arg, "the mount there has lost its process, and cannot be cleared (`fusermount3 -uz` may): %s",
+		return cli_failf(cli, arg,
+			"the mount there has lost its process, and cannot be cleared (`fusermount3 -uz` may): %s",
 			why[0] ? why : "it is not a store's");
 	return CLI_DONE;
 }

@@ -28,6 +28,7 @@ struct kv_mount_options {
 	const char *mountpoint; /* absolute */
 	const char *kernel; /* options for the kernel and fusermount3, comma-separated; may be empty */
 	bool foreground, debug;
+	bool commit_killed; /* what a killed writer wrote is published */
 	int ready_fd; /* gets one byte when the mount answers; -1 none */
 };
 
@@ -90,6 +91,9 @@ void kv_notifier_drop_spoiled(void *mount, struct kv_node *node);
 void kv_notifier_drop_then_reply(struct kv_notifier *n, fuse_ino_t id, fuse_req_t req, int error);
 /* Tells the kernel that the attributes it has of a node are no longer true. */
 void kv_forget_attr(void *mount, uint64_t id);
+/* node.h: drop_from and set_size. */
+void kv_drop_from(void *mount, uint64_t id, uint64_t from);
+void kv_set_size(void *mount, uint64_t id, uint64_t size, char last);
 /* Ends the thread; takes NULL.  False: it hangs in a notice, and still uses the session. */
 bool kv_notifier_stop(struct kv_notifier *n);
 

@@ -74,21 +74,17 @@ static void wanted(const struct stat *attr, int valid, struct kvfs_setattr *ret)
 		ret->valid &= ~(unsigned)KVFS_SET_MTIME;
 }
 
-static int set_size(fuse_req_t req, fuse_ino_t id, uint64_t size, struct fuse_file_info *fi)
+/* *ret: what it was done to, referenced: the answer is about that, whatever comes after. */
+static int set_size(fuse_req_t req, fuse_ino_t id, uint64_t size, struct fuse_file_info *fi, struct kv_node **ret)
 {
 	struct kv_nodes *nodes = kv_mount_of(req)->nodes;
 	struct kv_handle *h = fi ? (struct kv_handle *)(uintptr_t)fi->fh : NULL;
-	struct kv_node *n;
 	int r;
 
 	if (h)
 		return h->write ? kv_writer_truncate(nodes, h->node, size) : -EINVAL;
-	r = kv_node_truncate(nodes, kv_tid_of(req), id, &n);
-	if (r < 0)
-		return r;
-	r = kv_writer_truncate(nodes, n, size);
-	kv_node_put(nodes, n);
-	return r;
+	r = kv_node_truncate(nodes, kv_tid_of(req), id, ret);
+	return r < 0 ? r : kv_writer_truncate(nodes, *ret, size);
 }
 
 static int set_others(fuse_req_t req, fuse_ino_t id, const struct kvfs_setattr *attr)
@@ -112,18 +108,21 @@ static int set_others(fuse_req_t req, fuse_ino_t id, const struct kvfs_setattr *
 
 void op_setattr(fuse_req_t req, fuse_ino_t id, struct stat *attr, int valid, struct fuse_file_info *fi)
 {
+	struct kv_mount *m = kv_mount_of(req);
 	struct kvfs_setattr others;
+	struct kv_node *cut = NULL;
 	int r = 0;
 
 	wanted(attr, valid, &others);
 	if (valid & FUSE_SET_ATTR_SIZE)
-		r = set_size(req, id, (uint64_t)attr->st_size, fi);
+		r = set_size(req, id, (uint64_t)attr->st_size, fi, &cut);
 	if (r == 0 && others.valid)
 		r = set_others(req, id, &others);
 	if (r == 0)
 		reply_attr(req, id, true);
 	else
 		kv_reply(req, r);
+	kv_node_put(m->nodes, cut);
 }
 
 void op_statfs(fuse_req_t req, fuse_ino_t id)

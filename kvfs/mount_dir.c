@@ -212,8 +212,13 @@ static int answer(struct answer *a, struct kvfs_store *store, uint64_t dir)
 
 static void list(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *fi, bool plus)
 {
-	struct answer a = {
-		.req = req, .dir = dir_of(fi), .node = id, .plus = plus, .number = (uint64_t)offset, .buf = malloc(size), .cap = size};
+	struct answer a = {.req = req,
+		.dir = dir_of(fi),
+		.node = id,
+		.plus = plus,
+		.number = (uint64_t)offset,
+		.buf = malloc(size),
+		.cap = size};
 	int r = -ENOMEM;
 
 	if (a.buf) {

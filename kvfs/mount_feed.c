@@ -203,13 +203,6 @@ static int collect(void *arg, const struct kvfs_ll_change *c)
 	return 0;
 }
 
-static void drop_pages_from(void *arg, uint64_t id, uint64_t from)
-{
-	struct kv_mount *m = arg;
-
-	(void)fuse_lowlevel_notify_inval_inode(m->se, id, (off_t)(from & ~UINT64_C(4095)), 0);
-}
-
 static void tell(struct kv_feed *f, const struct change *c)
 {
 	struct kv_mount *m = f->mount;
@@ -243,7 +236,7 @@ static void apply(struct kv_feed *f)
 	}
 	for (size_t i = 0; grows && i < f->count; i++)
 		if (f->batch[i].kind == KVFS_CHANGE_APPEND)
-			kv_node_grow(m->nodes, f->batch[i].ino, drop_pages_from, m);
+			kv_node_grow(m->nodes, f->batch[i].ino);
 }
 
 static void read_changes(struct kv_feed *f)

@@ -45,6 +45,19 @@ void kv_mount_log(const struct kv_mount *m, const char *fmt, ...)
 		syslog(LOG_ERR, "mount '%s': %s", m->options->mountpoint, text);
 }
 
+static void log_kept(void *mount, uint64_t ino, int reason, int error)
+{
+	const struct kv_mount *m = mount;
+	const char *why = reason > 0 ? strsignal(reason) : strerror(-reason);
+
+	if (error == 0)
+		kv_mount_log(m, "inode %llu: what was written to it was not published (%s), and is kept: see `kvfs sessions`",
+			(unsigned long long)ino, why);
+	else
+		kv_mount_log(m, "inode %llu: what was written to it was not published (%s), and could not be kept: %s",
+			(unsigned long long)ino, why, strerror(-error));
+}
+
 static void log_fuse(enum fuse_log_level level, const char *fmt, va_list ap)
 {
 	vsyslog((int)level, fmt, ap);
@@ -349,6 +362,10 @@ int kv_mount_run(struct kvfs_store *store, const struct kv_mount_options *option
 	if (r == 0) {
 		m.nodes->forget_attr = kv_forget_attr;
 		m.nodes->drop_pages = kv_notifier_drop_spoiled;
+		m.nodes->drop_from = kv_drop_from;
+		m.nodes->set_size = kv_set_size;
+		m.nodes->kept = log_kept;
+		m.nodes->commit_killed = options->commit_killed;
 		m.nodes->arg = &m;
 	}
 	why[0] = '\0';

@@ -207,7 +207,7 @@ int kv_lock_flush(fuse_req_t req, struct kv_handle *h, uint64_t owner)
 	struct kv_mount *m = kv_mount_of(req);
 	struct kv_lock none = {.ino = kv_lock_ino(h), .owner = owner, .last = KV_LOCK_END};
 	struct kv_list turns;
-	int r = 0;
+	int r = 0, killer;
 
 	pthread_mutex_lock(&m->locks->mutex);
 	kv_locks_flushed(m->locks, none.ino, h, true);
@@ -216,7 +216,7 @@ int kv_lock_flush(fuse_req_t req, struct kv_handle *h, uint64_t owner)
 		return 0;
 	/* Not only the process that opened the session may have had a lock, or its last descriptor: what a lock protected is published
 	 * with its end.  But half of what a killed process meant to write is not. */
-	if (kv_process_fate(kv_tid_of(req)) != KV_FATE_KILLED)
+	if (kv_process_fate(kv_tid_of(req), &killer) != KV_FATE_KILLED)
 		r = kv_writer_unlocked(m->nodes, h);
 	kv_list_init(&turns);
 	pthread_mutex_lock(&m->locks->mutex);

@@ -138,6 +138,23 @@ void kv_forget_attr(void *mount, uint64_t id)
 	(void)fuse_lowlevel_notify_inval_inode(m->se, id, -1, 0);
 }
 
+void kv_drop_from(void *mount, uint64_t id, uint64_t from)
+{
+	const struct kv_mount *m = mount;
+
+	(void)fuse_lowlevel_notify_inval_inode(m->se, id, (off_t)(from & ~UINT64_C(4095)), 0);
+}
+
+/* Only stored bytes make the kernel's size grow; one is enough. */
+void kv_set_size(void *mount, uint64_t id, uint64_t size, char last)
+{
+	const struct kv_mount *m = mount;
+	struct fuse_bufvec byte = FUSE_BUFVEC_INIT(1);
+
+	byte.buf[0].mem = &last;
+	(void)fuse_lowlevel_notify_store(m->se, id, (off_t)size - 1, &byte, 0);
+}
+
 bool kv_notifier_stop(struct kv_notifier *n)
 {
 	struct timespec until;

@@ -618,7 +618,7 @@ void kv_node_version_face(struct kv_nodes *nodes, struct kv_node *n, const struc
 	kv_nodes_lock(nodes);
 	version_stat(n, now, &ret->st);
 	/* Of an old version nothing is cached: a name the kernel remembers may still lead to it. */
-	ret->cache_attr = now && now->epoch == n->epoch && now->nlink == 1 && !n->uncached;
+	ret->cache_attr = now && now->epoch == n->epoch && now->nlink == 1;
 	kv_nodes_unlock(nodes);
 }
 
@@ -798,28 +798,16 @@ static struct kv_node *growing(struct kv_nodes *nodes, uint64_t ino)
 	return n;
 }
 
-/* Changes the size that readers see.  The kernel ignores answers that it asked for before it was told to forget: so it is told first, and
- * nothing is cached in between. */
-static void set_grown(struct kv_nodes *nodes, struct kv_node *n, const struct kvfs_stat *st, uint32_t epoch)
-{
-	kv_nodes_lock(nodes);
-	n->uncached = true;
-	kv_nodes_unlock(nodes);
-	nodes->forget_attr(nodes->arg, n->id);
-	kv_nodes_lock(nodes);
-	n->st = *st;
-	n->epoch = epoch;
-	n->uncached = false;
-	kv_nodes_unlock(nodes);
-}
-
-/* Three steps, in an order in which no reader sees zeros at the end: the bytes, then no page that ends before them, then the size. */
-static void grow(struct kv_nodes *nodes, struct kv_node *n, void (*drop)(void *arg, uint64_t id, uint64_t from), void *arg)
+/* In an order in which no reader sees zeros at the end, or an end that he cannot read to: the bytes, then no page that ends before them, then
+ * the size for whoever asks, then for the kernel, which forgets with that what it had been told before. */
+static void grow(struct kv_nodes *nodes, struct kv_node *n)
 {
 	struct kv_content *c = calloc(1, sizeof(*c)), *old = NULL;
 	struct kvfs_stat st;
 	uint64_t from;
-	bool good = c && kvfs_value_open(nodes->store, n->ino, &c->value, &st) == 0;
+	char last = 0;
+	bool good = c && kvfs_value_open(nodes->store, n->ino, &c->value, &st) == 0 && st.size &&
+		    kvfs_value_read(c->value, &last, 1, st.size - 1) == 1;
 
 	kv_nodes_lock(nodes);
 	good = good && st.epoch == n->appended_to;
@@ -839,16 +827,20 @@ static void grow(struct kv_nodes *nodes, struct kv_node *n, void (*drop)(void *a
 	if (!good)
 		return;
 	content_done(nodes, old);
-	drop(arg, n->id, from);
-	set_grown(nodes, n, &st, st.epoch);
+	nodes->drop_from(nodes->arg, n->id, from);
+	kv_nodes_lock(nodes);
+	n->st = st;
+	n->epoch = st.epoch;
+	kv_nodes_unlock(nodes);
+	nodes->set_size(nodes->arg, n->id, st.size, last);
 }
 
-void kv_node_grow(struct kv_nodes *nodes, uint64_t ino, void (*drop)(void *arg, uint64_t id, uint64_t from), void *arg)
+void kv_node_grow(struct kv_nodes *nodes, uint64_t ino)
 {
 	struct kv_node *n;
 
 	while ((n = growing(nodes, ino))) {
-		grow(nodes, n, drop, arg);
+		grow(nodes, n);
 		kv_node_put(nodes, n);
 	}
 }
@@ -873,7 +865,7 @@ static void begin_session(struct kv_nodes *nodes, struct kv_node *n, struct kvfs
 	n->kernel_generation = n->generation;
 	n->serial = ++nodes->serial;
 	n->opener = opener;
-	n->dropped = n->wrote = n->direct = n->appends = false;
+	n->dropped = n->wrote = n->closed = n->direct = n->appends = false;
 	n->privileged = has_set_id(mode);
 	n->handles = 0;
 }
@@ -1149,7 +1141,8 @@ int kv_nodes_new(struct kvfs_store *store, struct kv_nodes **ret)
 	nodes->generation |= 1; /* 0 means any, see kv_process_holds() */
 	nodes->idle.prev = nodes->idle.next = &nodes->idle;
 	nodes->listings = calloc(KV_LISTINGS, sizeof(*nodes->listings));
-	if (!nodes->listings || table_init(&nodes->by_id) < 0 || table_init(&nodes->by_ino) < 0 || table_init(&nodes->by_name) < 0) {
+	if (!nodes->listings || table_init(&nodes->by_id) < 0 || table_init(&nodes->by_ino) < 0 ||
+		table_init(&nodes->by_name) < 0) {
 		kv_nodes_free(nodes);
 		return -ENOMEM;
 	}

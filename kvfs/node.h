@@ -74,7 +74,6 @@ struct kv_node {
 	/* a version that is open; without content, a directory or the like */
 	struct kv_content *content;
 	struct kvfs_stat st; /* when it was opened; its size grows with appends */
-	bool uncached; /* its size is about to change */
 	uint32_t appended_to; /* this epoch's value is that of `epoch` and more appended */
 	unsigned readers, locking; /* open files of it, and those of them that have ever locked it */
 
@@ -92,6 +91,7 @@ struct kv_node {
 	bool dropped; /* killed, unlinked or replaced: is never published */
 	bool direct; /* not through the page cache */
 	bool wrote; /* content was written or cut since it was opened */
+	bool closed; /* some descriptor of it was */
 	bool appends; /* made by an opening with O_APPEND */
 	bool reserved; /* made with O_EXCL */
 	bool privileged; /* has set-id bits that writing takes away */
@@ -108,9 +108,16 @@ struct kv_nodes {
 	struct kvfs_store *store;
 	/* Tells the kernel that the attributes it has of a node are no longer true.  Without locks of ours. */
 	void (*forget_attr)(void *arg, uint64_t id);
+	/* Has the kernel drop its pages of a node from byte `from` on, and waits; has it take `size` for the size, of which `last` is the
+	 * last byte.  Not from a worker. */
+	void (*drop_from)(void *arg, uint64_t id, uint64_t from);
+	void (*set_size)(void *arg, uint64_t id, uint64_t size, char last);
 	/* Has the kernel drop its pages of a spoiled node, and then calls kv_node_unspoil(), which gives a reference back. */
 	void (*drop_pages)(void *arg, struct kv_node *n);
+	/* What a session wrote was not published, for `reason` (a signal or a negative errno): it is kept; `error`: or is not. */
+	void (*kept)(void *arg, uint64_t ino, int reason, int error);
 	void *arg;
+	bool commit_killed; /* what a killed writer wrote is published, unless its key says otherwise */
 	_Atomic bool caching; /* the kernel may cache names and attributes */
 	pthread_mutex_t mutex;
 	pthread_cond_t opened; /* some node is no longer `opening` */
@@ -201,8 +208,8 @@ bool kv_node_appended(struct kv_nodes *nodes, uint64_t ino, uint32_t epoch);
 void kv_node_replaced(struct kv_nodes *nodes, uint64_t ino);
 /* Whether somebody reads a version of it that may grow. */
 bool kv_node_is_read(struct kv_nodes *nodes, uint64_t ino);
-/* Has the readers of `ino` see what was appended; drop(arg, id, from) has the kernel drop its pages from byte `from` on, and waits. */
-void kv_node_grow(struct kv_nodes *nodes, uint64_t ino, void (*drop)(void *arg, uint64_t id, uint64_t from), void *arg);
+/* Has the readers of `ino` see what was appended. */
+void kv_node_grow(struct kv_nodes *nodes, uint64_t ino);
 
 /* ---- between node.c, node_open.c and writer.c ---- */
 

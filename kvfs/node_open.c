@@ -428,7 +428,8 @@ static struct kv_node *joinable(struct kv_nodes *nodes, pid_t tid, uint64_t id, 
 	alive = n->session && !n->dropped && n->handles;
 	may = alive && kv_node_own(n, tid);
 	kv_nodes_unlock(nodes);
-	if ((may && kvfs_session_is_dirty(n->session)) || (alive && holder && kv_process_holds(tid, n->kernel_id, (uint32_t)n->kernel_generation, true, &any) == 1))
+	if ((may && kvfs_session_is_dirty(n->session)) ||
+		(alive && holder && kv_process_holds(tid, n->kernel_id, (uint32_t)n->kernel_generation, true, &any) == 1))
 		return n;
 	kv_node_put(nodes, n);
 	return NULL;

@@ -70,7 +70,7 @@ static unsigned long stat_field(const char *stat, int n)
 	return p ? strtoul(p + 1, NULL, 10) : 0;
 }
 
-enum kv_fate kv_process_fate(pid_t tid)
+enum kv_fate kv_process_fate(pid_t tid, int *ret_signal)
 {
 	enum { FLAGS = 9, PF_EXITING = 4, EXIT_CODE = 52 };
 	char buf[2048];
@@ -79,7 +79,8 @@ enum kv_fate kv_process_fate(pid_t tid)
 		return KV_FATE_ALIVE;
 	if (!(stat_field(buf, FLAGS) & PF_EXITING))
 		return KV_FATE_ALIVE;
-	return stat_field(buf, EXIT_CODE) & 0x7f ? KV_FATE_KILLED : KV_FATE_EXITS;
+	*ret_signal = (int)(stat_field(buf, EXIT_CODE) & 0x7f);
+	return *ret_signal ? KV_FATE_KILLED : KV_FATE_EXITS;
 }
 
 /* The name of a kernel inode, asked of the kernel alone: neither st_ino (sessions and versions of a key share it) nor the path

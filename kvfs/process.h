@@ -16,8 +16,8 @@ bool kv_process_has(pid_t process, pid_t tid);
 
 enum kv_fate { KV_FATE_ALIVE, KV_FATE_EXITS, KV_FATE_KILLED };
 /* What is happening to the process of a thread that waits for us in close(2).  Killed is said only where the system lets us see it:
- * same user and group, or root. */
-enum kv_fate kv_process_fate(pid_t tid);
+ * same user and group, or root; *ret_signal: by which signal. */
+enum kv_fate kv_process_fate(pid_t tid, int *ret_signal);
 
 /* Whether thread `tid` has a descriptor (with `write`: one that can write) of the kernel inode (node, generation); generation 0 stands
  * for any.  *ret_any: it has some descriptor at all, so it is not exiting.  1, 0, or a negative errno when it may not be inspected

@@ -3,6 +3,7 @@
 #include "process.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -19,6 +20,13 @@ static void note_written(struct kv_nodes *nodes, struct kv_node *n)
 {
 	kv_nodes_lock(nodes);
 	n->wrote = true;
+	kv_nodes_unlock(nodes);
+}
+
+static void note_closed(struct kv_nodes *nodes, struct kv_node *n)
+{
+	kv_nodes_lock(nodes);
+	n->closed = true;
 	kv_nodes_unlock(nodes);
 }
 
@@ -47,6 +55,18 @@ static void drop(struct kv_nodes *nodes, struct kv_node *n)
 	n->dropped = n->spoiled = true;
 	kv_nodes_unlock(nodes);
 	kv_node_settle(nodes, n, kvfs_session_ino(n->session));
+}
+
+/* Drops what could not be published, or must not: it is kept in the store.  With n->lock held. */
+static void give_up(struct kv_nodes *nodes, struct kv_node *n, int reason)
+{
+	bool lost = n->wrote && kvfs_session_is_dirty(n->session);
+	uint64_t ino = kvfs_session_ino(n->session);
+	int r = lost ? kvfs_session_keep(n->session, reason) : 0;
+
+	drop(nodes, n);
+	if (lost)
+		nodes->kept(nodes->arg, ino, reason, r);
 }
 
 static void drop_locking(struct kv_nodes *nodes, struct kv_node *n)
@@ -193,8 +213,31 @@ int kv_writer_fallocate(struct kv_nodes *nodes, struct kv_handle *h, int mode, u
 
 enum turn { KEEP, PUBLISH, PUBLISH_WRITTEN, DROP };
 
-/* What the close of a descriptor by `tid` means. */
-static enum turn turn_at_close(struct kv_nodes *nodes, struct kv_node *n, pid_t tid)
+#define ON_KILL "user.kvfs.on-kill"
+
+/* Whether what a killed writer wrote is published: as the key says, or the directory that a new one is for, or the mount. */
+static bool commits_killed(struct kv_nodes *nodes, struct kv_node *n)
+{
+	char value[8] = "";
+	uint64_t parent = 0;
+	ssize_t r;
+
+	kv_nodes_lock(nodes);
+	if (n->name)
+		parent = n->parent;
+	kv_nodes_unlock(nodes);
+	r = kvfs_session_getxattr(n->session, ON_KILL, value, sizeof(value) - 1);
+	if (r < 0 && parent)
+		r = kvfs_ll_getxattr(nodes->store, parent, ON_KILL, value, sizeof(value) - 1);
+	if (r > 0 && strcmp(value, "commit") == 0)
+		return true;
+	if (r > 0 && strcmp(value, "drop") == 0)
+		return false;
+	return nodes->commit_killed;
+}
+
+/* What the close of a descriptor by `tid` means; *ret_signal: that ended its process. */
+static enum turn turn_at_close(struct kv_nodes *nodes, struct kv_node *n, pid_t tid, int *ret_signal)
 {
 	uint64_t id, generation;
 	bool any = false;
@@ -214,9 +257,9 @@ static enum turn turn_at_close(struct kv_nodes *nodes, struct kv_node *n, pid_t 
 	if (holds > 0)
 		return KEEP;
 	/* A process that still has descriptors is not exiting, which saves a look. */
-	switch (any ? KV_FATE_ALIVE : kv_process_fate(tid)) {
+	switch (any ? KV_FATE_ALIVE : kv_process_fate(tid, ret_signal)) {
 	case KV_FATE_KILLED:
-		return DROP;
+		return commits_killed(nodes, n) ? PUBLISH : DROP;
 	case KV_FATE_EXITS:
 		return PUBLISH;
 	default:
@@ -229,11 +272,14 @@ int kv_writer_flush(struct kv_nodes *nodes, struct kv_handle *h, pid_t tid)
 {
 	struct kv_node *n = h->node;
 	enum turn turn;
-	int r = 0;
+	int r = 0, killer = 0;
 
-	if (!h->write || is_dropped(nodes, n) || !kvfs_session_is_dirty(n->session))
+	if (!h->write)
 		return 0;
-	turn = turn_at_close(nodes, n, tid);
+	note_closed(nodes, n);
+	if (is_dropped(nodes, n) || !kvfs_session_is_dirty(n->session))
+		return 0;
+	turn = turn_at_close(nodes, n, tid, &killer);
 	pthread_mutex_lock(&n->lock);
 	if (turn == PUBLISH_WRITTEN)
 		turn = n->wrote ? PUBLISH : KEEP;
@@ -242,7 +288,9 @@ int kv_writer_flush(struct kv_nodes *nodes, struct kv_handle *h, pid_t tid)
 	if (turn == PUBLISH)
 		r = publish(nodes, n);
 	/* What close() has reported as failed must not succeed later, at the release. */
-	if (turn == DROP || r < 0)
+	if (turn == DROP)
+		give_up(nodes, n, killer);
+	else if (r < 0)
 		drop(nodes, n);
 	pthread_mutex_unlock(&n->lock);
 	return r;
@@ -260,11 +308,25 @@ void kv_writer_abandon(struct kv_nodes *nodes, struct kv_handle *h)
 	kv_node_put(nodes, h->node);
 }
 
-int kv_writer_release(struct kv_nodes *nodes, struct kv_handle *h)
+/* Nobody has a descriptor of the session any more. */
+static void end(struct kv_nodes *nodes, struct kv_node *n)
+{
+	int r = 0;
+
+	pthread_mutex_lock(&n->lock);
+	if (!n->closed && !n->wrote)
+		drop(nodes, n); /* its opener was killed in open(2), and never had a descriptor */
+	else
+		r = publish(nodes, n);
+	if (r < 0)
+		give_up(nodes, n, r);
+	pthread_mutex_unlock(&n->lock);
+}
+
+void kv_writer_release(struct kv_nodes *nodes, struct kv_handle *h)
 {
 	struct kv_node *n = h->node;
 	bool last = false;
-	int r = 0;
 
 	if (h->write) {
 		kv_nodes_lock(nodes);
@@ -272,9 +334,8 @@ int kv_writer_release(struct kv_nodes *nodes, struct kv_handle *h)
 		kv_nodes_unlock(nodes);
 	}
 	if (last)
-		r = kv_writer_publish(nodes, n);
+		end(nodes, n);
 	kv_writer_abandon(nodes, h);
-	return r;
 }
 
 /* ---- locks ---- */

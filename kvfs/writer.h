@@ -20,8 +20,9 @@ int kv_writer_publish(struct kv_nodes *nodes, struct kv_node *n);
 bool kv_writer_took_others(struct kv_nodes *nodes, struct kv_node *n);
 /* Somebody closed a descriptor of `h`.  An error means that nothing was published and nothing will be. */
 int kv_writer_flush(struct kv_nodes *nodes, struct kv_handle *h, pid_t tid);
-/* Nobody has a descriptor of `h` any more: the last publication, and the end of the handle.  The error can be told to nobody. */
-int kv_writer_release(struct kv_nodes *nodes, struct kv_handle *h);
+/* Nobody has a descriptor of `h` any more: the last publication, and the end of the handle.  An error can be told to nobody: it is logged, and
+ * what was written is kept. */
+void kv_writer_release(struct kv_nodes *nodes, struct kv_handle *h);
 /* Locks are points of publication.  Before a lock is asked for: a new key is published, for locks belong to an inode number, and those
  * who make the same key at once have one only when it is.  Not what O_EXCL made, which nobody else can open. */
 int kv_writer_locking(struct kv_nodes *nodes, struct kv_handle *h);

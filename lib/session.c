@@ -107,8 +107,7 @@ int kv_session_check_name(struct kvfs_session *s, uint64_t parent, const char *n
 	return kv_doors_name_taken(s->core->doors, parent, name, strlen(name), s->reserved) ? -EEXIST : 0;
 }
 
-int kvfs_session_open_gone(
-	struct kvfs_store *store, struct kvfs_value *v, const struct kvfs_stat *st, struct kvfs_session **ret)
+int kvfs_session_open_gone(struct kvfs_store *store, struct kvfs_value *v, const struct kvfs_stat *st, struct kvfs_session **ret)
 {
 	struct kvfs_session *s = NULL;
 	int r = kv_session_check_store(store);
