@@ -1,0 +1,295 @@
+/* Write sessions as nodes: made, found, taken over, named.  See node.h. */
+#include "node_table.h"
+#include "process.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum {
+	CANDIDATES = 8, /* unpublished sessions of one process on one key that are looked at */
+};
+
+/* ---- sessions ---- */
+
+bool kv_node_own(const struct kv_node *n, pid_t tid)
+{
+	return kv_process_has(n->opener, tid);
+}
+
+static bool has_set_id(uint32_t mode)
+{
+	return (mode & S_ISUID) || (mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP);
+}
+
+/* Fills the node of a session. */
+static void begin_session(struct kv_nodes *nodes, struct kv_node *n, struct kvfs_session *s, uint32_t mode, pid_t opener)
+{
+	n->session = s;
+	n->kernel_id = n->id;
+	n->kernel_generation = n->generation;
+	n->serial = ++nodes->serial;
+	n->opener = opener;
+	n->dropped = n->wrote = n->closed = n->direct = n->appends = false;
+	n->privileged = has_set_id(mode);
+	n->handles = 0;
+}
+
+int kv_node_session(
+	struct kv_nodes *nodes, pid_t tid, struct kvfs_session *s, uint64_t parent, const char *name, struct kv_node **ret)
+{
+	uint64_t ino = kvfs_session_ino(s);
+	uint32_t epoch = kvfs_session_epoch(s);
+	char *copy = name ? strdup(name) : NULL;
+	pid_t opener = kv_process_of(tid);
+	struct kvfs_stat st = {0};
+	struct kv_node *n = NULL;
+	int r = kvfs_session_stat(s, &st);
+
+	kv_nodes_lock(nodes);
+	if (r == 0 && (!name || copy))
+		n = kv_node_new_private(nodes, ino);
+	if (n) {
+		begin_session(nodes, n, s, st.mode, opener);
+		n->fresh = true;
+		n->epoch = epoch;
+		n->parent = parent;
+		n->name = copy;
+		if (copy)
+			kv_table_add(&nodes->by_name, &n->by_name, kv_hash_name(parent, copy));
+	}
+	kv_nodes_unlock(nodes);
+	if (!n) {
+		kvfs_session_close(s);
+		free(copy);
+		return r < 0 ? r : -ENFILE;
+	}
+	*ret = n;
+	return 0;
+}
+
+/* Reserves an idle node, referenced and `opening`. */
+static int begin_take_over(struct kv_nodes *nodes, uint64_t id, struct kv_node **ret)
+{
+	const struct kv_node *have;
+	int r;
+
+	kv_nodes_lock(nodes);
+	have = kv_node_find(nodes, id);
+	r = have && have->refs ? -ESTALE : kv_node_begin_opening(nodes, id, ret);
+	kv_nodes_unlock(nodes);
+	return r;
+}
+
+/* The session that a node becomes.  With its own content, and its inode gone meanwhile, it is one on an unlinked file. */
+static int session_for(struct kv_nodes *nodes, struct kv_node *n, struct kvfs_session **ret)
+{
+	struct kvfs_value *value;
+	int r = kvfs_session_open(nodes->store, n->ino, false, ret);
+
+	if (r != -ESTALE || !n->content)
+		return r;
+	kv_nodes_lock(nodes);
+	value = kv_content_put(n->content);
+	n->content = NULL;
+	kv_nodes_unlock(nodes);
+	return value ? kvfs_session_open_gone(nodes->store, value, &n->st, ret) : -ENOENT;
+}
+
+/* Makes a node that is `opening`, and this call's, into a session.  With `any` it need not show the current version: nobody else knows it, and
+ * the kernel has no pages of it. */
+static int become_session(struct kv_nodes *nodes, pid_t tid, struct kv_node *n, bool any)
+{
+	struct kvfs_session *s = NULL;
+	struct kvfs_value *old = NULL;
+	struct kvfs_stat st;
+	pid_t opener = kv_process_of(tid);
+	int r = session_for(nodes, n, &s);
+
+	if (r == 0)
+		r = kvfs_session_stat(s, &st);
+	kv_nodes_lock(nodes);
+	if (r == 0 && !any && (!kv_node_is_version(n, &st) || kvfs_session_epoch(s) != st.epoch || st.nlink > 1))
+		r = -ESTALE;
+	if (r == 0) {
+		n->epoch = kvfs_session_epoch(s);
+		if (!n->generation)
+			n->generation = kv_natural_generation(n->epoch);
+		n->lone = false;
+		old = kv_content_put(n->content);
+		n->content = NULL;
+		begin_session(nodes, n, s, st.mode, opener);
+	}
+	kv_node_end_opening(nodes, n);
+	kv_nodes_unlock(nodes);
+	kvfs_value_close(old);
+	if (r < 0) {
+		kvfs_session_close(s);
+		kv_node_put(nodes, n);
+		return r;
+	}
+	/* Others have found its size under this id, and are about to see the session's. */
+	nodes->forget_attr(nodes->arg, n->id);
+	return 0;
+}
+
+int kv_node_take_over(struct kv_nodes *nodes, pid_t tid, uint64_t id, struct kv_node **ret)
+{
+	int r = begin_take_over(nodes, id, ret);
+
+	return r < 0 ? r : become_session(nodes, tid, *ret, false);
+}
+
+int kv_node_convert(struct kv_nodes *nodes, pid_t tid, struct kv_node *n)
+{
+	kv_nodes_lock(nodes);
+	n->opening = true;
+	kv_nodes_unlock(nodes);
+	return become_session(nodes, tid, n, true);
+}
+
+void kv_node_published(struct kv_nodes *nodes, struct kv_node *n, uint32_t epoch, bool merged)
+{
+	uint64_t ino, parent = 0;
+
+	kv_nodes_lock(nodes);
+	n->epoch = epoch;
+	n->spoiled |= merged && !n->direct;
+	ino = n->ino;
+	if (n->name)
+		parent = n->parent;
+	kv_nodes_unlock(nodes);
+	if (parent && nodes->caching)
+		nodes->forget_attr(nodes->arg, parent);
+	if (epoch > 1)
+		kv_node_changed(nodes, ino, epoch - 1);
+}
+
+/* The next session of that name in the chain after `l`, itself included. */
+static struct kv_node *named(struct kv_link *l, uint64_t parent, const char *name)
+{
+	for (; l; l = l->next) {
+		struct kv_node *n = KV_NODE_OF(l, by_name);
+
+		if (n->parent == parent && strcmp(n->name, name) == 0)
+			return n;
+	}
+	return NULL;
+}
+
+struct kv_node *kv_node_pending(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const char *name)
+{
+	struct kv_node *n, *best = NULL;
+
+	kv_nodes_lock(nodes);
+	n = nodes->by_name.used ? named(kv_table_chain(&nodes->by_name, kv_hash_name(parent, name)), parent, name) : NULL;
+	for (; n; n = named(n->by_name.next, parent, name))
+		if (n->handles && (!best || n->serial > best->serial) && kv_node_own(n, tid))
+			best = n;
+	if (best)
+		best->refs++;
+	kv_nodes_unlock(nodes);
+	return best;
+}
+
+bool kv_node_is_pending(struct kv_nodes *nodes, uint64_t parent, const char *name)
+{
+	bool found;
+
+	kv_nodes_lock(nodes);
+	found = nodes->by_name.used && named(kv_table_chain(&nodes->by_name, kv_hash_name(parent, name)), parent, name);
+	kv_nodes_unlock(nodes);
+	return found;
+}
+
+bool kv_node_reserved(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const char *name)
+{
+	bool reserved = false;
+	struct kv_node *n;
+
+	kv_nodes_lock(nodes);
+	n = nodes->by_name.used ? named(kv_table_chain(&nodes->by_name, kv_hash_name(parent, name)), parent, name) : NULL;
+	for (; n; n = named(n->by_name.next, parent, name))
+		if (n->reserved && !kv_node_own(n, tid))
+			reserved = true;
+	kv_nodes_unlock(nodes);
+	return reserved;
+}
+
+struct kv_node *kv_node_session_on(struct kv_nodes *nodes, uint64_t ino)
+{
+	struct kv_node *found = NULL;
+
+	kv_nodes_lock(nodes);
+	for (struct kv_link *l = kv_table_chain(&nodes->by_ino, kv_hash_number(ino)); l; l = l->next)
+		if (KV_NODE_OF(l, by_ino)->ino == ino && KV_NODE_OF(l, by_ino)->session && !KV_NODE_OF(l, by_ino)->dropped)
+			found = KV_NODE_OF(l, by_ino);
+	if (found)
+		found->refs++;
+	kv_nodes_unlock(nodes);
+	return found;
+}
+
+int kv_node_set_name(struct kv_nodes *nodes, struct kv_node *n, uint64_t parent, const char *name)
+{
+	char *copy = strdup(name);
+
+	if (!copy)
+		return -ENOMEM;
+	kv_nodes_lock(nodes);
+	kv_node_unname(nodes, n);
+	n->parent = parent;
+	n->name = copy;
+	kv_table_add(&nodes->by_name, &n->by_name, kv_hash_name(parent, copy));
+	kv_nodes_unlock(nodes);
+	return 0;
+}
+
+void kv_node_settle(struct kv_nodes *nodes, struct kv_node *n, uint64_t ino)
+{
+	kv_nodes_lock(nodes);
+	kv_node_unname(nodes, n);
+	if (n->ino != ino) {
+		kv_table_remove(&nodes->by_ino, &n->by_ino);
+		n->ino = ino;
+		kv_table_add(&nodes->by_ino, &n->by_ino, kv_hash_number(ino));
+	}
+	kv_nodes_unlock(nodes);
+}
+
+struct kv_node *kv_node_own_changes(struct kv_nodes *nodes, pid_t tid, uint64_t ino)
+{
+	struct kv_node *some[CANDIDATES], *best = NULL;
+	int count = 0;
+
+	kv_nodes_lock(nodes);
+	for (struct kv_link *l = kv_table_chain(&nodes->by_ino, kv_hash_number(ino)); l && count < CANDIDATES; l = l->next) {
+		struct kv_node *n = KV_NODE_OF(l, by_ino);
+
+		if (n->ino == ino && n->session && n->handles && !n->dropped && kv_node_own(n, tid)) {
+			n->refs++;
+			some[count++] = n;
+		}
+	}
+	kv_nodes_unlock(nodes);
+	for (int i = 0; i < count; i++) {
+		/* asked without the lock: it may wait for a write of that session */
+		if (kvfs_session_is_dirty(some[i]->session) && (!best || some[i]->serial > best->serial)) {
+			kv_node_put(nodes, best);
+			best = some[i];
+		} else {
+			kv_node_put(nodes, some[i]);
+		}
+	}
+	return best;
+}
+
+int kv_node_session_face(struct kv_node *n, struct kv_face *ret)
+{
+	*ret = (struct kv_face){.id = n->id, .generation = n->generation, .settle = n->fresh};
+	return kvfs_session_stat(n->session, &ret->st);
+}
