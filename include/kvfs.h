@@ -140,6 +140,12 @@ ssize_t kvfs_doors(struct kvfs_store *store, struct kvfs_door *ret, size_t n);
 
 /* ---- what a key has ------------------------------------------------------------------------------------------------ */
 
+/* When a mount publishes what is written to a key (kvfs(7)). */
+enum {
+	KVFS_PUBLISH_DEFAULT = 0, /* as the mount says */
+	KVFS_PUBLISH_CLOSE, /* when the writer closes it */
+	KVFS_PUBLISH_WRITE, /* each write */
+};
 struct kvfs_stat {
 	uint64_t ino; /* number for life, never used again */
 	uint64_t
@@ -149,6 +155,7 @@ struct kvfs_stat {
 	uint32_t uid, gid;
 	uint32_t nlink;
 	uint32_t rdev;
+	uint32_t publish; /* KVFS_PUBLISH_*: what the attribute user.kvfs.publish says */
 	uint64_t size; /* bytes of the value; of a symbolic link, of its target; of a directory, number of entries */
 	uint64_t allocated; /* bytes stored: less than size for a sparse value */
 	struct timespec atime, mtime, ctime, btime;

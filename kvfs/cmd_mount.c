@@ -60,6 +60,10 @@ static int take_option(struct cli *cli, struct request *q, const char *word)
 		return cli_usage(cli, "there is no durability %s: full or none", cli_quote(strchr(word, '=') + 1));
 	} else if (strcmp(word, "on-kill=commit") == 0 || strcmp(word, "on-kill=drop") == 0) {
 		q->mount.commit_killed = strcmp(word, "on-kill=commit") == 0;
+	} else if (strcmp(word, "publish=write") == 0 || strcmp(word, "publish=close") == 0) {
+		q->mount.publish_write = strcmp(word, "publish=write") == 0;
+	} else if (strncmp(word, "publish=", strlen("publish=")) == 0) {
+		return cli_usage(cli, "publish is close or write, not %s", cli_quote(strchr(word, '=') + 1));
 	} else if (strncmp(word, "on-kill=", strlen("on-kill=")) == 0) {
 		return cli_usage(cli, "on-kill is drop or commit, not %s", cli_quote(strchr(word, '=') + 1));
 	} else if (is_one_of(word, for_kernel)) {

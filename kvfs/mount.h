@@ -29,6 +29,7 @@ struct kv_mount_options {
 	const char *kernel; /* options for the kernel and fusermount3, comma-separated; may be empty */
 	bool foreground, debug;
 	bool commit_killed; /* what a killed writer wrote is published */
+	bool publish_write; /* what is written is published at each write */
 	int ready_fd; /* gets one byte when the mount answers; -1 none */
 };
 

@@ -208,7 +208,11 @@ static void tell(struct kv_feed *f, const struct change *c)
 	struct kv_mount *m = f->mount;
 	struct kvfs_stat st;
 
-	if (c->own || !m->nodes->caching)
+	if (c->own)
+		return;
+	if (S_ISREG(c->type))
+		kv_node_shared_changed(m->nodes, c->ino);
+	if (!m->nodes->caching)
 		return;
 	if (c->kind != KVFS_CHANGE_ATTR) {
 		f->lost |= !push(f, c->parent, c->name, 0, NULL);

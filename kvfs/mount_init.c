@@ -366,6 +366,7 @@ int kv_mount_run(struct kvfs_store *store, const struct kv_mount_options *option
 		m.nodes->set_size = kv_set_size;
 		m.nodes->kept = log_kept;
 		m.nodes->commit_killed = options->commit_killed;
+		m.nodes->publish_write = options->publish_write;
 		m.nodes->arg = &m;
 	}
 	why[0] = '\0';

@@ -44,7 +44,7 @@ static void idle_end(struct kv_nodes *nodes, struct kv_node *n)
 /* The id shows a version that its number does not say. */
 static bool says_more(const struct kv_node *n)
 {
-	return S_ISREG(n->st.mode) && n->epoch && !n->spoiled &&
+	return S_ISREG(n->st.mode) && n->epoch && !n->spoiled && !n->shared &&
 	       (n->id != kv_natural_id(n->ino, n->epoch) || n->generation != kv_natural_generation(n->epoch));
 }
 
@@ -158,7 +158,7 @@ void kv_node_forget(struct kv_nodes *nodes, uint64_t id)
 static bool has_session(struct kv_nodes *nodes, uint64_t ino)
 {
 	for (struct kv_node *n = kv_node_first_of(nodes, ino); n; n = kv_node_next_of(n))
-		if (n->session && n->handles && !n->dropped)
+		if (n->session && n->handles && !n->dropped && !n->shared)
 			return true;
 	return false;
 }
@@ -169,7 +169,7 @@ static struct kv_node *shown_by(struct kv_nodes *nodes, uint64_t ino, uint32_t e
 	struct kv_node *n;
 
 	for (n = kv_node_first_of(nodes, ino); n; n = kv_node_next_of(n))
-		if (n->epoch == epoch && !n->session && !n->lone && !n->spoiled && !n->opening)
+		if (n->epoch == epoch && !n->session && !n->lone && !n->spoiled && !n->opening && !n->shared)
 			return n;
 	n = kv_node_find(nodes, kv_natural_id(ino, epoch));
 	if (!n || n->opening)
@@ -191,6 +191,10 @@ void kv_node_face(struct kv_nodes *nodes, const struct kvfs_stat *st, struct kv_
 	*ret = (struct kv_face){.id = st->ino, .generation = 1, .st = *st, .cache_name = true, .cache_attr = true};
 	if (!S_ISREG(st->mode))
 		return;
+	if (kv_node_wants_shared(nodes, st)) {
+		kv_node_shared_face(nodes, st, ret);
+		return;
+	}
 	kv_nodes_lock(nodes);
 	n = shown_by(nodes, st->ino, st->epoch);
 	ret->id = n ? n->id : kv_natural_id(st->ino, st->epoch);
@@ -239,6 +243,8 @@ void kv_node_changed(struct kv_nodes *nodes, uint64_t ino, uint32_t epoch)
 	kv_nodes_unlock(nodes);
 	if (epoch)
 		nodes->forget_attr(nodes->arg, kv_natural_id(ino, epoch));
+	if (nodes->any_shared)
+		nodes->forget_attr(nodes->arg, KV_PRIVATE | ino);
 	forget_attrs(nodes, &ids);
 }
 

@@ -30,7 +30,8 @@
  *     refused for is remembered (an intent), and the retry's LOOKUP makes what follows find a node of its own, whatever
  *     is published in between.  ESTALE is never answered twice.
  *  4. While a session of a key is open, its names are answered by the caller, and not cached.
- *  5. A version that has readers, or more than one name, is never taken over by a session.
+ *  5. A key that is published at each write (node_shared.c) has one node for everybody, whose session never has anything unpublished
+ *     for long.  Otherwise a version that has readers, or more than one name, is never taken over by a session.
  *
  * Locks, outermost first:
  *  - kv_node.lock   of a session: the turns of its life (publish, rename, drop).  The store is called while it is held.
@@ -68,6 +69,7 @@ struct kv_node {
 	uint32_t epoch; /* of the version it shows, or, of a session, that it is based on */
 	bool opening; /* not filled in yet */
 	bool lone; /* made for one thread's retry: shown to nobody else */
+	bool shared; /* of a key that is published at each write: everybody's (node_shared.c) */
 	bool fresh; /* a session's whose id never showed a version */
 	bool spoiled; /* what the kernel has of it is no version's */
 
@@ -117,6 +119,8 @@ struct kv_nodes {
 	/* What a session wrote was not published, for `reason` (a signal or a negative errno): it is kept; `error`: or is not. */
 	void (*kept)(void *arg, uint64_t ino, int reason, int error);
 	void *arg;
+	bool publish_write; /* keys that do not say otherwise are published at each write */
+	_Atomic bool any_shared; /* such a node was ever told to the kernel */
 	bool commit_killed; /* what a killed writer wrote is published, unless its key says otherwise */
 	_Atomic bool caching; /* the kernel may cache names and attributes */
 	pthread_mutex_t mutex;
@@ -199,6 +203,20 @@ void kv_nodes_forget_attrs(struct kv_nodes *nodes);
 int kv_node_refresh(struct kv_nodes *nodes, struct kv_handle *h);
 /* An open file that reads a version ends, but for its reference. */
 void kv_node_read_end(struct kv_nodes *nodes, const struct kv_handle *h);
+
+/* ---- keys that are published at each write: node_shared.c ---- */
+
+bool kv_node_is_shared_id(uint64_t id);
+bool kv_node_wants_shared(const struct kv_nodes *nodes, const struct kvfs_stat *st);
+void kv_node_shared_face(struct kv_nodes *nodes, const struct kvfs_stat *st, struct kv_face *ret);
+/* GETATTR of a shared id; `now` NULL: its inode is gone.  -ESTALE */
+int kv_node_shared_stat(struct kv_nodes *nodes, uint64_t id, const struct kvfs_stat *now, struct kv_face *ret);
+/* The open node of a shared id, opened if need be, referenced; *ret_new: what the kernel has cached of it may be old. */
+int kv_node_open_shared(struct kv_nodes *nodes, uint64_t id, struct kv_node **ret, bool *ret_new);
+/* O_TRUNC. */
+int kv_node_clear_shared(struct kv_nodes *nodes, struct kv_node *n);
+/* The key was changed through another door: takes it, and has the kernel forget what it has of it. */
+void kv_node_shared_changed(struct kv_nodes *nodes, uint64_t ino);
 
 /* ---- growth by appends: the feed's thread ---- */
 

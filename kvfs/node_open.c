@@ -264,6 +264,11 @@ static int lookup_published(struct kv_nodes *nodes, pid_t tid, const struct kvfs
 	struct kv_node *n;
 	int r = 0;
 
+	if (kv_node_wants_shared(nodes, st)) {
+		intent_free(nodes, i);
+		kv_node_shared_face(nodes, st, ret);
+		return 0;
+	}
 	if (i)
 		return lookup_again(nodes, i, st, ret);
 	n = S_ISREG(st->mode) ? kv_node_own_changes(nodes, tid, st->ino) : NULL;
@@ -355,6 +360,10 @@ int kv_node_stat(struct kv_nodes *nodes, pid_t tid, uint64_t id, bool set, struc
 	r = kvfs_ll_getattr(nodes->store, kv_node_ino(id), &now);
 	if (r < 0 && r != -ESTALE)
 		return r;
+	if (kv_node_is_shared_id(id)) {
+		r = kv_node_shared_stat(nodes, id, r == 0 ? &now : NULL, ret);
+		return r == -ESTALE ? refuse(nodes, intent_take(nodes, tid, kv_node_ino(id)), tid, id, LOOK) : r;
+	}
 	n = kv_node_get(nodes, id);
 	current = r == 0 && !(n && n->session) && kv_node_shows(nodes, id, &now);
 	if (current) {
@@ -524,12 +533,45 @@ static int open_write_in_place(struct kv_nodes *nodes, pid_t tid, uint64_t id, i
 	return bind(nodes, n, flags, ret);
 }
 
+static int open_shared(struct kv_nodes *nodes, uint64_t id, int flags, struct kv_handle *ret)
+{
+	bool write = (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC), new;
+	struct kv_node *n;
+	int r = kv_node_open_shared(nodes, id, &n, &new);
+
+	if (r < 0)
+		return r;
+	*ret = (struct kv_handle){
+		.node = n, .write = write, .append = flags & O_APPEND, .direct = flags & O_APPEND, .drop_pages = new};
+	if (flags & O_TRUNC)
+		r = kv_node_clear_shared(nodes, n);
+	if (r < 0) {
+		kv_node_put(nodes, n);
+		return r;
+	}
+	kv_nodes_lock(nodes);
+	if (write)
+		n->handles++;
+	else
+		n->readers++;
+	kv_nodes_unlock(nodes);
+	return 0;
+}
+
 int kv_node_open(struct kv_nodes *nodes, pid_t tid, uint64_t id, int flags, struct kv_handle *ret)
 {
 	struct kv_intent *i = intent_take(nodes, tid, kv_node_ino(id));
 	bool write = (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC);
 	int r;
 
+	if (kv_node_is_shared_id(id)) {
+		r = open_shared(nodes, id, flags, ret);
+		if (r != -ESTALE) {
+			intent_free(nodes, i);
+			return r;
+		}
+		return refuse(nodes, i, tid, id, write ? WRITE : READ);
+	}
 	if (write)
 		r = open_write(nodes, tid, id, flags, i, ret);
 	else
@@ -578,6 +620,27 @@ static int create_session(struct kv_nodes *nodes, pid_t tid, uint64_t parent, co
 	return r;
 }
 
+/* A new key that is published at each write is published empty. 1: it is not one. */
+static int create_shared(struct kv_nodes *nodes, uint64_t parent, const char *name, uint32_t mode, struct kvfs_cred cred, int flags,
+	struct kv_face *ret_face, struct kv_handle *ret)
+{
+	struct kvfs_stat st;
+	int r = kvfs_ll_getattr(nodes->store, parent, &st);
+
+	if (r < 0)
+		return r == -ESTALE ? -ENOENT : r;
+	st.mode = S_IFREG; /* as what is made in it will be */
+	if (!kv_node_wants_shared(nodes, &st))
+		return 1;
+	r = kvfs_ll_mknod(nodes->store, parent, name, S_IFREG | (mode & 07777), 0, cred, &st);
+	if (r == -EEXIST && !(flags & O_EXCL))
+		return 1; /* made since the LOOKUP */
+	if (r < 0)
+		return r;
+	kv_node_shared_face(nodes, &st, ret_face);
+	return open_shared(nodes, ret_face->id, flags & ~O_TRUNC, ret);
+}
+
 int kv_node_create(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const char *name, uint32_t mode, struct kvfs_cred cred,
 	int flags, struct kv_face *ret_face, struct kv_handle *ret)
 {
@@ -585,6 +648,9 @@ int kv_node_create(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const cha
 	int r;
 
 	intent_free(nodes, intent_take(nodes, tid, 0));
+	r = create_shared(nodes, parent, name, mode, cred, flags, ret_face, ret);
+	if (r <= 0)
+		return r;
 	r = create_session(nodes, tid, parent, name, mode, cred, flags, &n);
 	if (r < 0)
 		return r;
@@ -603,8 +669,14 @@ int kv_node_truncate(struct kv_nodes *nodes, pid_t tid, uint64_t id, struct kv_n
 {
 	struct kv_intent *i = intent_take(nodes, tid, kv_node_ino(id));
 	struct kv_node *n = take_made(i, id);
+	bool new;
 	int r = 0;
 
+	if (kv_node_is_shared_id(id)) {
+		intent_free(nodes, i);
+		kv_node_put(nodes, n);
+		return kv_node_open_shared(nodes, id, ret, &new);
+	}
 	if (n && !n->session) {
 		r = kv_node_convert(nodes, tid, n);
 	} else if (!n) {

@@ -113,7 +113,9 @@ static int become_session(struct kv_nodes *nodes, pid_t tid, struct kv_node *n, 
 	if (r == 0)
 		r = kvfs_session_stat(s, &st);
 	kv_nodes_lock(nodes);
-	if (r == 0 && !any && (!kv_node_is_version(n, &st) || kvfs_session_epoch(s) != st.epoch || st.nlink > 1))
+	if (r == 0 && !any &&
+		(!kv_node_is_version(n, &st) || kv_node_wants_shared(nodes, &st) || kvfs_session_epoch(s) != st.epoch ||
+			st.nlink > 1))
 		r = -ESTALE;
 	if (r == 0) {
 		n->epoch = kvfs_session_epoch(s);
@@ -270,7 +272,7 @@ struct kv_node *kv_node_own_changes(struct kv_nodes *nodes, pid_t tid, uint64_t 
 	for (struct kv_link *l = kv_table_chain(&nodes->by_ino, kv_hash_number(ino)); l && count < CANDIDATES; l = l->next) {
 		struct kv_node *n = KV_NODE_OF(l, by_ino);
 
-		if (n->ino == ino && n->session && n->handles && !n->dropped && kv_node_own(n, tid)) {
+		if (n->ino == ino && n->session && n->handles && !n->dropped && !n->shared && kv_node_own(n, tid)) {
 			n->refs++;
 			some[count++] = n;
 		}

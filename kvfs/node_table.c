@@ -207,7 +207,7 @@ static void private_id(struct kv_nodes *nodes, uint64_t ino, uint64_t *ret_id, u
 		nodes->serial++;
 		*ret_id = KV_PRIVATE | (nodes->serial & TAG_MASK) << KVFS_INO_BITS | ino;
 		*ret_generation = (uint32_t)(nodes->generation + (nodes->serial >> TAG_BITS));
-	} while (kv_node_find(nodes, *ret_id));
+	} while (!(nodes->serial & TAG_MASK) || kv_node_find(nodes, *ret_id)); /* without a tag it is a shared key's */
 }
 
 struct kv_node *kv_node_new_private(struct kv_nodes *nodes, uint64_t ino)

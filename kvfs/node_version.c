@@ -51,6 +51,8 @@ bool kv_node_shows(struct kv_nodes *nodes, uint64_t id, const struct kvfs_stat *
 
 	if (!S_ISREG(st->mode))
 		return id == st->ino;
+	if (kv_node_wants_shared(nodes, st))
+		return false;
 	kv_nodes_lock(nodes);
 	n = kv_node_find(nodes, id);
 	r = n ? !n->session && !n->spoiled && kv_node_is_version(n, st) : id == kv_natural_id(st->ino, st->epoch);
@@ -66,7 +68,7 @@ static int open_content(struct kv_nodes *nodes, struct kv_node *n, bool any)
 	int r = c ? kvfs_value_open(nodes->store, n->ino, &c->value, &st) : -ENOMEM;
 
 	kv_nodes_lock(nodes);
-	if (r == 0 && !any && !kv_node_is_version(n, &st))
+	if (r == 0 && !any && (!kv_node_is_version(n, &st) || kv_node_wants_shared(nodes, &st)))
 		r = -ESTALE;
 	if (r == 0) {
 		c->refs = 1;
@@ -105,7 +107,7 @@ int kv_node_version(struct kv_nodes *nodes, uint64_t id, struct kv_node **ret)
 		r = open_content(nodes, n, false);
 	} else {
 		r = kvfs_ll_getattr(nodes->store, n->ino, &st);
-		if (r == 0 && st.epoch != n->epoch)
+		if (r == 0 && (st.epoch != n->epoch || kv_node_wants_shared(nodes, &st)))
 			r = -ESTALE;
 		if (r < 0)
 			kv_node_put(nodes, n);

@@ -163,6 +163,33 @@ static ssize_t append(struct kv_nodes *nodes, struct kv_node *n, const void *buf
 	return r;
 }
 
+/* A key that is published at each write was written.  With n->lock held. */
+static int publish_shared(struct kv_nodes *nodes, struct kv_node *n)
+{
+	int r = publish(nodes, n);
+	bool took = kv_writer_took_others(nodes, n);
+
+	if (took) {
+		kv_nodes_lock(nodes);
+		n->refs++;
+		kv_nodes_unlock(nodes);
+		nodes->drop_pages(nodes->arg, n);
+	}
+	return r;
+}
+
+static ssize_t write_shared(struct kv_nodes *nodes, struct kv_node *n, const void *buf, size_t len, uint64_t offset)
+{
+	ssize_t r;
+	int published;
+
+	pthread_mutex_lock(&n->lock);
+	r = kvfs_session_write(n->session, buf, len, offset);
+	published = r > 0 ? publish_shared(nodes, n) : 0;
+	pthread_mutex_unlock(&n->lock);
+	return published < 0 ? published : r;
+}
+
 ssize_t kv_writer_write(struct kv_nodes *nodes, struct kv_handle *h, uint32_t uid, const void *buf, size_t len, uint64_t offset)
 {
 	struct kv_node *n = h->node;
@@ -180,6 +207,8 @@ ssize_t kv_writer_write(struct kv_nodes *nodes, struct kv_handle *h, uint32_t ui
 			return r;
 		offset = st.size;
 	}
+	if (n->shared)
+		return write_shared(nodes, n, buf, len, offset);
 	r = kvfs_session_write(n->session, buf, len, offset);
 	if (r > 0)
 		note_written(nodes, n);
@@ -195,7 +224,7 @@ int kv_writer_truncate(struct kv_nodes *nodes, struct kv_node *n, uint64_t size)
 		return r;
 	kv_nodes_lock(nodes);
 	n->wrote = true;
-	once = n->handles == 0;
+	once = n->handles == 0 || n->shared;
 	kv_nodes_unlock(nodes);
 	return once ? kv_writer_publish(nodes, n) : 0;
 }
@@ -206,7 +235,7 @@ int kv_writer_fallocate(struct kv_nodes *nodes, struct kv_handle *h, int mode, u
 
 	if (r == 0)
 		note_written(nodes, h->node);
-	return r;
+	return r == 0 && h->node->shared ? kv_writer_publish(nodes, h->node) : r;
 }
 
 /* ---- closing ---- */
@@ -314,7 +343,7 @@ static void end(struct kv_nodes *nodes, struct kv_node *n)
 	int r = 0;
 
 	pthread_mutex_lock(&n->lock);
-	if (!n->closed && !n->wrote)
+	if (!n->closed && !n->wrote && !n->shared)
 		drop(nodes, n); /* its opener was killed in open(2), and never had a descriptor */
 	else
 		r = publish(nodes, n);

@@ -367,11 +367,11 @@ int kvfs_ll_setxattr(struct kvfs_store *store, uint64_t ino, const char *name, c
 		return r;
 	r = stale(kv_inode_load(&ed.txn, ino, &inode));
 	if (r == 0)
+		r = kv_xattr_note(&inode.rec, name, value ? value : "", size);
+	if (r == 0)
 		r = kv_xattr_set(&ed.txn, ino, name, value, size, flags);
-	if (r == 0) {
-		inode.rec.flags |= KV_INODE_XATTRS;
+	if (r == 0)
 		r = changed(&ed, &inode);
-	}
 	return kv_commit_finish(store->core, &ed, r);
 }
 
@@ -385,6 +385,8 @@ int kvfs_ll_removexattr(struct kvfs_store *store, uint64_t ino, const char *name
 	r = stale(kv_inode_load(&ed.txn, ino, &inode));
 	if (r == 0)
 		r = kv_xattr_del(&ed.txn, ino, name);
+	if (r == 0)
+		r = kv_xattr_note(&inode.rec, name, NULL, 0);
 	if (r == 0)
 		r = changed(&ed, &inode);
 	return kv_commit_finish(store->core, &ed, r);

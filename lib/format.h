@@ -74,6 +74,8 @@ struct kv_rec_cut {
 enum {
 	KV_INODE_IMPLICIT = 1 << 0, /* a directory that was made only because a key needed it */
 	KV_INODE_XATTRS = 1 << 1, /* has (or had) extended attributes */
+	KV_INODE_PUBLISH_CLOSE = 1 << 3, /* the attribute user.kvfs.publish says `close` */
+	KV_INODE_PUBLISH_WRITE = 1 << 4, /* it says `write` */
 	KV_INODE_DENSE = 1 << 2, /* a value without holes: a chunk that is not found is damage */
 };
 

@@ -271,6 +271,9 @@ static void fill_stat(uint64_t ino, const struct kv_rec_inode *rec, struct kvfs_
 		.gid = rec->gid,
 		.nlink = S_ISDIR(rec->mode) ? (uint32_t)(2 + rec->blob) : rec->nlink,
 		.rdev = rec->rdev,
+		.publish = rec->flags & KV_INODE_PUBLISH_WRITE   ? KVFS_PUBLISH_WRITE
+			   : rec->flags & KV_INODE_PUBLISH_CLOSE ? KVFS_PUBLISH_CLOSE
+								 : KVFS_PUBLISH_DEFAULT,
 		.size = rec->size,
 		.allocated = rec->stored + rec->tail_len,
 		.atime = to_timespec(rec->atime),

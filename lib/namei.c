@@ -202,7 +202,10 @@ int kv_namei_make(
 		return r;
 	init_inode(ed, ret, make, &dir);
 	kv_inode_set_name(ret, parent, name, len);
-	r = S_ISREG(make->mode) ? 0 : kv_inode_put(&ed->txn, ret);
+	if (dir.rec.flags & KV_INODE_XATTRS && (S_ISREG(make->mode) || S_ISDIR(make->mode)))
+		r = kv_xattr_inherit(&ed->txn, parent, ret->ino, &ret->rec);
+	if (r == 0 && !S_ISREG(make->mode))
+		r = kv_inode_put(&ed->txn, ret);
 	if (r == 0)
 		r = touch_dir(ed, &dir, 1, S_ISDIR(make->mode));
 	if (r)

@@ -392,9 +392,10 @@ static int put_xattrs(struct kvfs_session *s, struct kv_edit *ed, struct kv_inod
 {
 	for (const struct kv_session_xattr *x = s->xattrs; x; x = x->next) {
 		int r = kv_xattr_set(&ed->txn, inode->ino, x->name, x->value, x->size, 0);
+		if (r == 0)
+			r = kv_xattr_note(&inode->rec, x->name, x->value, x->size);
 		if (r)
 			return r;
-		inode->rec.flags |= KV_INODE_XATTRS;
 	}
 	return 0;
 }

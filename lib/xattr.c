@@ -105,6 +105,55 @@ ssize_t kv_xattr_list(struct kv_txn *txn, uint64_t ino, char *buf, size_t cap)
 	return r == 0 || r == -ENOENT ? (ssize_t)n : r;
 }
 
+/* ---- attributes that mean something to kvfs ---- */
+
+#define PUBLISH "user.kvfs.publish"
+#define ON_KILL "user.kvfs.on-kill"
+
+static bool is(const void *value, size_t len, const char *word)
+{
+	return value && len == strlen(word) && memcmp(value, word, len) == 0;
+}
+
+int kv_xattr_note(struct kv_rec_inode *rec, const char *name, const void *value, size_t len)
+{
+	if (strcmp(name, ON_KILL) == 0 && value && !is(value, len, "commit") && !is(value, len, "drop"))
+		return kv_fail(EINVAL);
+	if (strcmp(name, PUBLISH) == 0) {
+		unsigned publish = is(value, len, "close")   ? KV_INODE_PUBLISH_CLOSE
+				   : is(value, len, "write") ? KV_INODE_PUBLISH_WRITE
+							     : 0;
+		if (value && !publish)
+			return kv_fail(EINVAL);
+		rec->flags = (uint16_t)((rec->flags & ~(KV_INODE_PUBLISH_CLOSE | KV_INODE_PUBLISH_WRITE)) | publish);
+	}
+	if (value)
+		rec->flags |= KV_INODE_XATTRS;
+	return 0;
+}
+
+int kv_xattr_inherit(struct kv_txn *txn, uint64_t dir, uint64_t ino, struct kv_rec_inode *rec)
+{
+	static const char *const names[] = {PUBLISH, ON_KILL};
+	for (size_t i = 0; i < KV_ARRAY_LEN(names); i++) {
+		struct kv_bytes b;
+		char value[8];
+		int r = kv_xattr_get(txn, dir, names[i], &b);
+		if (r == -ENODATA || (r == 0 && b.len > sizeof value))
+			continue;
+		if (r)
+			return r;
+		size_t len = b.len;
+		memcpy(value, b.data, len); /* the page it lies on may be written next */
+		r = kv_xattr_set(txn, ino, names[i], value, len, 0);
+		if (r == 0)
+			r = kv_xattr_note(rec, names[i], value, len);
+		if (r)
+			return r;
+	}
+	return 0;
+}
+
 int kv_xattr_del_all(struct kv_txn *txn, uint64_t ino)
 {
 	uint64_t be = htobe64(ino);

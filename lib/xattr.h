@@ -13,6 +13,11 @@ int kv_xattr_set(struct kv_txn *txn, uint64_t ino, const char *name, const void 
 int kv_xattr_del(struct kv_txn *txn, uint64_t ino, const char *name);
 /* Names one after the other, each with its NUL, as listxattr(2).  cap 0: only the length. */
 ssize_t kv_xattr_list(struct kv_txn *txn, uint64_t ino, char *buf, size_t cap);
+/* Notes in an inode's record that it has this attribute now; value NULL: no more.  -EINVAL for a value that user.kvfs.publish or
+ * user.kvfs.on-kill cannot have. */
+int kv_xattr_note(struct kv_rec_inode *rec, const char *name, const void *value, size_t len);
+/* What is made in a directory that has attributes of ours gets them, too. */
+int kv_xattr_inherit(struct kv_txn *txn, uint64_t dir, uint64_t ino, struct kv_rec_inode *rec);
 int kv_xattr_del_all(struct kv_txn *txn, uint64_t ino);
 
 #endif

@@ -303,7 +303,13 @@ class Child:
             send(self.from_child[1], answer)
 
     def do(self, name, *args):
+        self.start(name, *args)
+        return self.finish()
+
+    def start(self, name, *args):
         send(self.to_child[1], (name, args))
+
+    def finish(self):
         good, value = receive(self.from_child[0])
         if not good:
             raise value
