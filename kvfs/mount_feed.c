@@ -91,7 +91,7 @@ static void forget_everything(struct kv_mount *m)
 {
 	struct timespec lease = {.tv_sec = (time_t)KV_LEASE_S + 1};
 
-	kv_node_replaced(m->nodes, 0);
+	kv_node_replaced(m->nodes, 0, 0);
 	if (m->lease)
 		nanosleep(&lease, NULL);
 	else
@@ -233,7 +233,7 @@ static void apply(struct kv_feed *f)
 		const struct change *c = &f->batch[i];
 
 		if (c->kind == KVFS_CHANGE_PUT)
-			kv_node_replaced(m->nodes, c->ino);
+			kv_node_replaced(m->nodes, c->ino, c->epoch);
 		else if (c->kind == KVFS_CHANGE_APPEND)
 			grows |= kv_node_appended(m->nodes, c->ino, c->epoch);
 		tell(f, c);

@@ -222,8 +222,8 @@ void kv_node_shared_changed(struct kv_nodes *nodes, uint64_t ino);
 
 /* Bytes were appended to the value of `ino`: low 16 bits of its epoch since.  Whether somebody reads what grows by it. */
 bool kv_node_appended(struct kv_nodes *nodes, uint64_t ino, uint32_t epoch);
-/* Something else than an append: versions that are read do not grow any more.  ino 0: of any inode. */
-void kv_node_replaced(struct kv_nodes *nodes, uint64_t ino);
+/* The same of something else than an append: versions from before do not grow any more.  ino 0: none of any inode. */
+void kv_node_replaced(struct kv_nodes *nodes, uint64_t ino, uint32_t epoch);
 /* Whether somebody reads a version of it that may grow. */
 bool kv_node_is_read(struct kv_nodes *nodes, uint64_t ino);
 /* Has the readers of `ino` see what was appended. */

@@ -260,6 +260,12 @@ bool kv_node_is_read(struct kv_nodes *nodes, uint64_t ino)
 	return found;
 }
 
+/* Of the low 16 bits of epochs. */
+static bool is_after(uint32_t a, uint32_t b)
+{
+	return (int16_t)((uint16_t)a - (uint16_t)b) > 0;
+}
+
 bool kv_node_appended(struct kv_nodes *nodes, uint64_t ino, uint32_t epoch)
 {
 	bool found = false;
@@ -270,7 +276,7 @@ bool kv_node_appended(struct kv_nodes *nodes, uint64_t ino, uint32_t epoch)
 			continue;
 		if ((uint16_t)(n->appended_to + 1) == (uint16_t)epoch)
 			n->appended_to++;
-		else if ((int16_t)((uint16_t)epoch - (uint16_t)n->appended_to) > 0)
+		else if (is_after(epoch, n->appended_to))
 			n->appended_to = 0; /* something lies between */
 		found |= n->appended_to != n->epoch;
 	}
@@ -278,14 +284,15 @@ bool kv_node_appended(struct kv_nodes *nodes, uint64_t ino, uint32_t epoch)
 	return found;
 }
 
-void kv_node_replaced(struct kv_nodes *nodes, uint64_t ino)
+void kv_node_replaced(struct kv_nodes *nodes, uint64_t ino, uint32_t epoch)
 {
 	kv_nodes_lock(nodes);
 	for (size_t i = 0; !ino && i < nodes->by_id.size; i++)
 		for (struct kv_link *l = nodes->by_id.slots[i]; l; l = l->next)
 			KV_NODE_OF(l, by_id)->appended_to = 0;
 	for (struct kv_node *n = ino ? kv_node_first_of(nodes, ino) : NULL; n; n = kv_node_next_of(n))
-		n->appended_to = 0;
+		if (is_after(epoch, n->appended_to))
+			n->appended_to = 0;
 	kv_nodes_unlock(nodes);
 }
 
