@@ -680,9 +680,9 @@ int kv_node_truncate(struct kv_nodes *nodes, pid_t tid, uint64_t id, struct kv_n
 	if (n && !n->session) {
 		r = kv_node_convert(nodes, tid, n);
 	} else if (!n) {
+		/* Nothing is taken over: the kernel cuts its pages only after our answer, when others may be reading here already. */
 		n = joinable(nodes, tid, id, false);
-		if (!n)
-			r = kv_node_take_over(nodes, tid, id, &n);
+		r = n ? 0 : -ESTALE;
 	}
 	if (r == -ESTALE && !came_by_proc(i, id))
 		return refuse(nodes, i, tid, id, WRITE);

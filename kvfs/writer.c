@@ -225,6 +225,7 @@ int kv_writer_truncate(struct kv_nodes *nodes, struct kv_node *n, uint64_t size)
 	kv_nodes_lock(nodes);
 	n->wrote = true;
 	once = n->handles == 0 || n->shared;
+	n->spoiled |= once && !n->shared; /* the kernel is not done with it when it is answered */
 	kv_nodes_unlock(nodes);
 	return once ? kv_writer_publish(nodes, n) : 0;
 }
