@@ -74,11 +74,8 @@ static void reply_get(fuse_req_t req, fuse_ino_t id, const char *name, size_t si
 	char *buf = size ? malloc(size) : NULL;
 	ssize_t r = size && !buf ? -ENOMEM : get(kv_mount_of(req), id, name, buf, size);
 
-	if (r == -ESTALE) {
-		r = unless_gone(req, id, -ESTALE);
-		if (r == 0 && name)
-			r = -ENODATA;
-	}
+	if (r == -ESTALE) /* of an inode that is gone; the kernel asks for one before it writes, and goes on whatever it is told */
+		r = name ? -ENODATA : 0;
 	if (r < 0)
 		kv_reply(req, (int)r);
 	else if (!size)

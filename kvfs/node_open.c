@@ -684,10 +684,10 @@ int kv_node_truncate(struct kv_nodes *nodes, pid_t tid, uint64_t id, struct kv_n
 		n = joinable(nodes, tid, id, false);
 		r = n ? 0 : -ESTALE;
 	}
-	if (r == -ESTALE && !came_by_proc(i, id))
-		return refuse(nodes, i, tid, id, WRITE);
-	if (r == -ESTALE)
+	if (r == -ESTALE && came_by_proc(i, id))
 		r = session_on(nodes, tid, kv_node_ino(id), &n);
+	if (r == -ESTALE)
+		return refuse(nodes, i, tid, id, WRITE);
 	intent_free(nodes, i);
 	if (r == 0)
 		*ret = n;
