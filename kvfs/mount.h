@@ -103,6 +103,8 @@ struct kv_feed;
 int kv_feed_start(struct kv_mount *m, struct kv_feed **ret);
 /* Answers after the readers of `ino` see what has been appended so far. */
 void kv_feed_then_reply_write(struct kv_feed *f, fuse_req_t req, size_t count);
+/* Has the kernel look up every name again.  False: this one cannot (Linux before 6.16). */
+bool kv_forget_names(const struct kv_mount *m);
 /* The name whose removal this thread asks the store for next: the kernel knows of that itself. */
 void kv_feed_expect(uint64_t parent, const char *name);
 bool kv_feed_stop(struct kv_feed *f);

@@ -75,8 +75,7 @@ static void forget_name(struct kv_mount *m, uint64_t parent, const char *name)
 	(void)fuse_lowlevel_notify_inval_entry(m->se, parent, name, strlen(name));
 }
 
-/* False: this kernel cannot. */
-static bool forget_all_names(struct kv_mount *m)
+bool kv_forget_names(const struct kv_mount *m)
 {
 	struct {
 		uint32_t len;
@@ -95,7 +94,7 @@ static void forget_everything(struct kv_mount *m)
 	if (m->lease)
 		nanosleep(&lease, NULL);
 	else
-		(void)forget_all_names(m);
+		(void)kv_forget_names(m);
 	kv_forget_attr(m, FUSE_ROOT_ID);
 	kv_nodes_forget_attrs(m->nodes);
 }
@@ -218,6 +217,8 @@ static void tell(struct kv_feed *f, const struct change *c)
 		f->lost |= !push(f, c->parent, c->name, 0, NULL);
 		kv_forget_attr(m, c->parent);
 	}
+	if (S_ISREG(c->type) && c->kind == KVFS_CHANGE_MAKE)
+		(void)kv_forget_names(m); /* a second name: the first may be cached */
 	if (!S_ISREG(c->type))
 		kv_forget_attr(m, c->ino);
 	else if (c->kind != KVFS_CHANGE_PUT && c->kind != KVFS_CHANGE_APPEND)
@@ -409,7 +410,7 @@ int kv_feed_start(struct kv_mount *m, struct kv_feed **ret)
 	pthread_mutex_init(&f->mutex, NULL);
 	pthread_cond_init(&f->work, NULL);
 	pthread_cond_init(&f->dropped, NULL);
-	m->lease = !forget_all_names(m);
+	m->lease = !kv_forget_names(m);
 	r = kvfs_ll_observe(m->store, observe, f);
 	if (r == 0)
 		r = -pthread_create(&f->names, NULL, drop_names, f);

@@ -91,13 +91,13 @@ void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const cha
 void op_link(fuse_req_t req, fuse_ino_t id, fuse_ino_t parent, const char *name)
 {
 	struct kv_mount *m = kv_mount_of(req);
-	struct kv_node *n = kv_node_get(m->nodes, id);
+	struct kv_node *n = kv_node_session_of(m->nodes, kv_tid_of(req), id);
 	uint64_t ino = kv_node_ino(id);
 	struct kvfs_stat st;
 	int r = check_free(req, parent, name);
 
 	/* Two names for one value: so there must be a value. */
-	if (r == 0 && n && n->session) {
+	if (r == 0 && n && kvfs_session_is_new(n->session)) {
 		r = kv_writer_publish(m->nodes, n);
 		ino = kvfs_session_ino(n->session);
 	}
@@ -106,6 +106,8 @@ void op_link(fuse_req_t req, fuse_ino_t id, fuse_ino_t parent, const char *name)
 		r = kvfs_ll_link(m->store, ino, parent, name, &st);
 	if (r == 0)
 		kv_node_changed(m->nodes, ino, st.epoch);
+	if (r == 0 && st.nlink == 2)
+		(void)kv_forget_names(m); /* it had one name, which may be cached; of several, none is */
 	reply_made(req, r, &st);
 }
 

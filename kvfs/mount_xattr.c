@@ -24,13 +24,13 @@ static int unless_gone(fuse_req_t req, fuse_ino_t id, int r)
 void op_setxattr(fuse_req_t req, fuse_ino_t id, const char *name, const char *value, size_t size, int flags)
 {
 	struct kv_mount *m = kv_mount_of(req);
-	struct kv_node *n = kv_node_get(m->nodes, id);
+	struct kv_node *n = kv_node_session_of(m->nodes, kv_tid_of(req), id);
 	int how = (flags & XATTR_CREATE ? KVFS_XATTR_CREATE : 0) | (flags & XATTR_REPLACE ? KVFS_XATTR_REPLACE : 0);
 	int r;
 
 	if (is_refused(name))
 		r = -EOPNOTSUPP;
-	else if (n && n->session)
+	else if (n)
 		r = kvfs_session_setxattr(n->session, name, value, size, how);
 	else
 		r = kvfs_ll_setxattr(m->store, kv_node_ino(id), name, value, size, how);
@@ -41,12 +41,12 @@ void op_setxattr(fuse_req_t req, fuse_ino_t id, const char *name, const char *va
 void op_removexattr(fuse_req_t req, fuse_ino_t id, const char *name)
 {
 	struct kv_mount *m = kv_mount_of(req);
-	struct kv_node *n = kv_node_get(m->nodes, id);
+	struct kv_node *n = kv_node_session_of(m->nodes, kv_tid_of(req), id);
 	int r;
 
 	if (is_refused(name))
 		r = -EOPNOTSUPP;
-	else if (n && n->session)
+	else if (n)
 		r = kvfs_session_removexattr(n->session, name);
 	else
 		r = kvfs_ll_removexattr(m->store, kv_node_ino(id), name);
@@ -55,13 +55,14 @@ void op_removexattr(fuse_req_t req, fuse_ino_t id, const char *name)
 }
 
 /* `name` NULL: the list of names. */
-static ssize_t get(struct kv_mount *m, fuse_ino_t id, const char *name, char *buf, size_t cap)
+static ssize_t get(fuse_req_t req, fuse_ino_t id, const char *name, char *buf, size_t cap)
 {
-	struct kv_node *n = kv_node_get(m->nodes, id);
+	struct kv_mount *m = kv_mount_of(req);
+	struct kv_node *n = kv_node_session_of(m->nodes, kv_tid_of(req), id);
 	uint64_t ino = kv_node_ino(id);
 	ssize_t r;
 
-	if (n && n->session)
+	if (n)
 		r = name ? kvfs_session_getxattr(n->session, name, buf, cap) : kvfs_session_listxattr(n->session, buf, cap);
 	else
 		r = name ? kvfs_ll_getxattr(m->store, ino, name, buf, cap) : kvfs_ll_listxattr(m->store, ino, buf, cap);
@@ -72,7 +73,7 @@ static ssize_t get(struct kv_mount *m, fuse_ino_t id, const char *name, char *bu
 static void reply_get(fuse_req_t req, fuse_ino_t id, const char *name, size_t size)
 {
 	char *buf = size ? malloc(size) : NULL;
-	ssize_t r = size && !buf ? -ENOMEM : get(kv_mount_of(req), id, name, buf, size);
+	ssize_t r = size && !buf ? -ENOMEM : get(req, id, name, buf, size);
 
 	if (r == -ESTALE) /* of an inode that is gone; the kernel asks for one before it writes, and goes on whatever it is told */
 		r = name ? -ENODATA : 0;

@@ -199,8 +199,9 @@ void kv_node_face(struct kv_nodes *nodes, const struct kvfs_stat *st, struct kv_
 	n = shown_by(nodes, st->ino, st->epoch);
 	ret->id = n ? n->id : kv_natural_id(st->ino, st->epoch);
 	ret->generation = n ? n->generation : kv_natural_generation(st->epoch);
-	ret->cache_name = !has_session(nodes, st->ino);
-	ret->cache_attr = st->nlink == 1; /* a change is told of one name only */
+	/* A change is told of one name only; and who holds an old version could not be told from who comes to it by another. */
+	ret->cache_name = st->nlink == 1 && !has_session(nodes, st->ino);
+	ret->cache_attr = st->nlink == 1;
 	kv_nodes_unlock(nodes);
 }
 
@@ -309,7 +310,8 @@ int kv_nodes_new(struct kvfs_store *store, struct kv_nodes **ret)
 	nodes->generation |= 1; /* 0 means any, see kv_process_holds() */
 	nodes->idle.prev = nodes->idle.next = &nodes->idle;
 	nodes->listings = calloc(KV_LISTINGS, sizeof(*nodes->listings));
-	if (!nodes->listings || kv_table_init(&nodes->by_id) < 0 || kv_table_init(&nodes->by_ino) < 0 ||
+	nodes->absent = calloc(KV_ABSENT, sizeof(*nodes->absent));
+	if (!nodes->listings || !nodes->absent || kv_table_init(&nodes->by_id) < 0 || kv_table_init(&nodes->by_ino) < 0 ||
 		kv_table_init(&nodes->by_name) < 0) {
 		kv_nodes_free(nodes);
 		return -ENOMEM;
@@ -357,6 +359,7 @@ void kv_nodes_free(struct kv_nodes *nodes)
 		kv_node_put(nodes, n);
 	}
 	free(nodes->listings);
+	free(nodes->absent);
 	free(nodes->by_id.slots);
 	free(nodes->by_ino.slots);
 	free(nodes->by_name.slots);

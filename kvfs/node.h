@@ -104,7 +104,13 @@ struct kv_listing {
 	uint64_t ino, version;
 };
 
-enum { KV_LISTINGS = 4096 }; /* a power of two */
+/* A name that was looked up and not there: by hash. */
+struct kv_absent {
+	uint64_t hash;
+	bool cached; /* the kernel may remember it */
+};
+
+enum { KV_LISTINGS = 4096, KV_ABSENT = 4096 }; /* powers of two */
 
 struct kv_nodes {
 	struct kvfs_store *store;
@@ -131,6 +137,7 @@ struct kv_nodes {
 	unsigned idle_count;
 	struct kv_intent *intents; /* newest first */
 	unsigned intent_count;
+	struct kv_absent *absent; /* the names looked up last */
 	struct kv_listing *listings; /* by inode number; who is pushed out is listed anew */
 	uint64_t serial; /* of private ids */
 	uint32_t generation; /* of this mount: tells its private ids from those of another */
@@ -185,6 +192,9 @@ void kv_node_forget(struct kv_nodes *nodes, uint64_t id);
 /* The open node with this id, referenced; NULL when it is idle. */
 struct kv_node *kv_node_get(struct kv_nodes *nodes, uint64_t id);
 void kv_node_unspoil(struct kv_nodes *nodes, struct kv_node *n);
+/* The session with this id, referenced, if the thread means it, by a descriptor or as its own; NULL: it means the inode, to which a name that
+ * the kernel remembers has led it. */
+struct kv_node *kv_node_session_of(struct kv_nodes *nodes, pid_t tid, uint64_t id);
 /* Gives a reference back; takes NULL. */
 void kv_node_put(struct kv_nodes *nodes, struct kv_node *n);
 /* As kvfs_value_read() and kvfs_value_seek(), of an open version. */

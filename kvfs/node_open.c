@@ -5,7 +5,7 @@
  * All of it is one system call of one thread, so an intent is found by thread id.  A second request for the same node id without a
  * LOOKUP in between did not come by a path: it is a descriptor, or a link of /proc/<pid>/fd, which leads to the same kernel
  * inode for ever, and is served where it stands, past the page cache. */
-#include "node.h"
+#include "node_table.h"
 #include "process.h"
 
 #include <errno.h>
@@ -299,6 +299,34 @@ static int lookup_once(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const
 	return r == -ESTALE ? -ENOENT : r; /* the directory is gone, and all names with it */
 }
 
+/* Whether the kernel may remember that a name is not there: when it is asked for again.  Not the first time, which most often comes just before
+ * the name is made: the kernel takes what it remembers of an absent name for true of the new one for a moment, and would show it. */
+static bool absent_again(struct kv_nodes *nodes, uint64_t parent, const char *name)
+{
+	uint64_t hash = kv_hash_name(parent, name);
+	struct kv_absent *a = &nodes->absent[hash & (KV_ABSENT - 1)];
+	bool again;
+
+	kv_nodes_lock(nodes);
+	again = a->hash == hash;
+	*a = (struct kv_absent){hash, again};
+	kv_nodes_unlock(nodes);
+	return again;
+}
+
+/* Whether the kernel surely does not remember the name as absent. */
+static bool not_remembered(struct kv_nodes *nodes, uint64_t parent, const char *name)
+{
+	uint64_t hash = kv_hash_name(parent, name);
+	const struct kv_absent *a = &nodes->absent[hash & (KV_ABSENT - 1)];
+	bool sure;
+
+	kv_nodes_lock(nodes);
+	sure = a->hash == hash && !a->cached;
+	kv_nodes_unlock(nodes);
+	return sure;
+}
+
 int kv_node_lookup(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const char *name, struct kv_face *ret, bool *ret_cache)
 {
 	int r = -ESTALE;
@@ -310,6 +338,8 @@ int kv_node_lookup(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const cha
 	/* A name that is not there ends no intent: beside a rename the second LOOKUP of a retry may find it again. */
 	if (r == 0)
 		ret->cache_name &= *ret_cache;
+	else if (r == -ENOENT && *ret_cache && nodes->caching)
+		*ret_cache = absent_again(nodes, parent, name);
 	return r == -ESTALE ? -EBUSY : r;
 }
 
@@ -324,6 +354,16 @@ static bool holds(struct kv_nodes *nodes, pid_t tid, const struct kv_node *n)
 	own = n->session && kv_node_own(n, tid);
 	kv_nodes_unlock(nodes);
 	return own || tid == 0 || kv_process_holds(tid, n->kernel_id ? n->kernel_id : n->id, 0, false, &any) != 0;
+}
+
+struct kv_node *kv_node_session_of(struct kv_nodes *nodes, pid_t tid, uint64_t id)
+{
+	struct kv_node *n = kv_node_get(nodes, id);
+
+	if (n && n->session && (n->shared || kvfs_session_is_new(n->session) || holds(nodes, tid, n)))
+		return n;
+	kv_node_put(nodes, n);
+	return NULL;
 }
 
 /* Of a node that is not what its names lead to now: refused, unless it is asked for by a descriptor. */
@@ -659,6 +699,7 @@ int kv_node_create(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const cha
 		kv_node_put(nodes, n);
 		return r;
 	}
+	ret_face->settle &= not_remembered(nodes, parent, name);
 	r = bind(nodes, n, flags, ret);
 	if (r == 0 && (flags & O_TRUNC))
 		ret_face->st.size = ret_face->st.allocated = 0;

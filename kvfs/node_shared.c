@@ -24,7 +24,7 @@ void kv_node_shared_face(struct kv_nodes *nodes, const struct kvfs_stat *st, str
 	*ret = (struct kv_face){.id = KV_PRIVATE | st->ino,
 		.generation = nodes->generation,
 		.st = *st,
-		.cache_name = true,
+		.cache_name = st->nlink == 1,
 		.cache_attr = st->nlink == 1};
 }
 
