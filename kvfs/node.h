@@ -70,6 +70,7 @@ struct kv_node {
 	bool opening; /* not filled in yet */
 	bool lone; /* made for one thread's retry: shown to nobody else */
 	bool shared; /* of a key that is published at each write: everybody's (node_shared.c) */
+	bool passed; /* such a one: a private session was published, and the kernel may have older pages still */
 	bool fresh; /* a session's whose id never showed a version */
 	bool spoiled; /* what the kernel has of it is no version's */
 
@@ -179,6 +180,9 @@ int kv_node_create(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const cha
 	int flags, struct kv_face *ret_face, struct kv_handle *ret);
 /* The session in which `tid` may cut the value `id` by path: its own, referenced in *ret.  -ESTALE as with kv_node_open(). */
 int kv_node_truncate(struct kv_nodes *nodes, pid_t tid, uint64_t id, struct kv_node **ret);
+/* Whether what `tid` asks of a session's node is meant for the session, and not, by a stranger and a name the kernel has cached, for
+ * the key. */
+bool kv_node_is_meant(struct kv_nodes *nodes, pid_t tid, const struct kv_node *n);
 /* FORGET: the kernel does not know the node any more. */
 void kv_node_forget(struct kv_nodes *nodes, uint64_t id);
 
@@ -215,6 +219,8 @@ int kv_node_shared_stat(struct kv_nodes *nodes, uint64_t id, const struct kvfs_s
 int kv_node_open_shared(struct kv_nodes *nodes, uint64_t id, struct kv_node **ret, bool *ret_new);
 /* O_TRUNC. */
 int kv_node_clear_shared(struct kv_nodes *nodes, struct kv_node *n);
+/* The key was published by a session of this mount that was opened before it was one of these, or after: takes it. */
+void kv_node_shared_passed(struct kv_nodes *nodes, uint64_t ino);
 /* The key was changed through another door: takes it, and has the kernel forget what it has of it. */
 void kv_node_shared_changed(struct kv_nodes *nodes, uint64_t ino);
 
