@@ -91,17 +91,18 @@ static int set_others(fuse_req_t req, fuse_ino_t id, const struct kvfs_setattr *
 {
 	struct kv_mount *m = kv_mount_of(req);
 	struct kv_node *n = kv_node_get(m->nodes, id);
+	bool session = n && n->session && kv_node_is_meant(m->nodes, kv_tid_of(req), n);
 	struct kvfs_stat st;
 	int r;
 
-	if (n && n->session)
+	if (session)
 		r = kvfs_session_setattr(n->session, attr);
 	else
 		r = kvfs_ll_setattr(m->store, kv_node_ino(id), attr, &st);
 	if (r == -ESTALE)
 		r = kv_node_set_gone(m->nodes, kv_tid_of(req), id, attr);
 	else if (r == 0)
-		kv_node_changed(m->nodes, kv_node_ino(id), n && n->session ? kvfs_session_epoch(n->session) : st.epoch);
+		kv_node_changed(m->nodes, kv_node_ino(id), session ? kvfs_session_epoch(n->session) : st.epoch);
 	kv_node_put(m->nodes, n);
 	return r;
 }

@@ -97,7 +97,7 @@ void op_link(fuse_req_t req, fuse_ino_t id, fuse_ino_t parent, const char *name)
 	int r = check_free(req, parent, name);
 
 	/* Two names for one value: so there must be a value. */
-	if (r == 0 && n && n->session) {
+	if (r == 0 && n && n->session && kv_node_is_meant(m->nodes, kv_tid_of(req), n)) {
 		r = kv_writer_publish(m->nodes, n);
 		ino = kvfs_session_ino(n->session);
 	}

@@ -30,7 +30,7 @@ void op_setxattr(fuse_req_t req, fuse_ino_t id, const char *name, const char *va
 
 	if (is_refused(name))
 		r = -EOPNOTSUPP;
-	else if (n && n->session)
+	else if (n && n->session && kv_node_is_meant(m->nodes, kv_tid_of(req), n))
 		r = kvfs_session_setxattr(n->session, name, value, size, how);
 	else
 		r = kvfs_ll_setxattr(m->store, kv_node_ino(id), name, value, size, how);
@@ -46,7 +46,7 @@ void op_removexattr(fuse_req_t req, fuse_ino_t id, const char *name)
 
 	if (is_refused(name))
 		r = -EOPNOTSUPP;
-	else if (n && n->session)
+	else if (n && n->session && kv_node_is_meant(m->nodes, kv_tid_of(req), n))
 		r = kvfs_session_removexattr(n->session, name);
 	else
 		r = kvfs_ll_removexattr(m->store, kv_node_ino(id), name);
