@@ -70,6 +70,7 @@ struct kv_node {
 	bool opening; /* not filled in yet */
 	bool lone; /* made for one thread's retry: shown to nobody else */
 	bool shared; /* of a key that is published at each write: everybody's (node_shared.c) */
+	bool passed; /* such a one: a private session was published, and the kernel may have older pages still */
 	bool fresh; /* a session's whose id never showed a version */
 	bool spoiled; /* what the kernel has of it is no version's */
 
@@ -225,6 +226,8 @@ int kv_node_shared_stat(struct kv_nodes *nodes, uint64_t id, const struct kvfs_s
 int kv_node_open_shared(struct kv_nodes *nodes, uint64_t id, struct kv_node **ret, bool *ret_new);
 /* O_TRUNC. */
 int kv_node_clear_shared(struct kv_nodes *nodes, struct kv_node *n);
+/* The key was published by a session of this mount that was opened before it was one of these, or after: takes it. */
+void kv_node_shared_passed(struct kv_nodes *nodes, uint64_t ino);
 /* The key was changed through another door: takes it, and has the kernel forget what it has of it. */
 void kv_node_shared_changed(struct kv_nodes *nodes, uint64_t ino);
 

@@ -345,22 +345,38 @@ int kv_node_lookup(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const cha
 
 /* ---- GETATTR ---- */
 
-/* Whether the thread asks by a descriptor of this node, or may: a name in the kernel's cache may lead to it too. */
-static bool holds(struct kv_nodes *nodes, pid_t tid, const struct kv_node *n)
+/* Whether the thread asks by a descriptor of this node, or may: a name in the kernel's cache may lead to it too.  An O_PATH descriptor
+ * is no claim to a session's: it may be a stranger's, of the version that was taken over.  It is one to an id that nobody has open (`n`
+ * NULL): fstat(2) does not try again. */
+static bool holds(struct kv_nodes *nodes, pid_t tid, uint64_t id, const struct kv_node *n)
 {
 	bool own, any;
 
+	if (!n)
+		return kv_process_holds(tid, id, 0, KV_DESCRIPTOR_ANY, &any) == 1;
 	kv_nodes_lock(nodes);
 	own = n->session && kv_node_own(n, tid);
 	kv_nodes_unlock(nodes);
-	return own || tid == 0 || kv_process_holds(tid, n->kernel_id ? n->kernel_id : n->id, 0, false, &any) != 0;
+	if (own || tid == 0)
+		return true;
+	return kv_process_holds(
+		       tid, n->kernel_id ? n->kernel_id : n->id, 0, n->session ? KV_DESCRIPTOR_OPEN : KV_DESCRIPTOR_ANY, &any) != 0;
+}
+
+/* Whether a stranger's O_PATH descriptor asks, which must not be refused, since fstat(2) does not try again, and may be told of the
+ * published value: the kernel has no pages of the session that its size could cut. */
+static bool is_told_published(pid_t tid, const struct kv_node *n)
+{
+	bool any;
+
+	return n && n->session && n->direct && kv_process_holds(tid, n->kernel_id, 0, KV_DESCRIPTOR_ANY, &any) == 1;
 }
 
 struct kv_node *kv_node_session_of(struct kv_nodes *nodes, pid_t tid, uint64_t id)
 {
 	struct kv_node *n = kv_node_get(nodes, id);
 
-	if (n && n->session && (n->shared || kvfs_session_is_new(n->session) || holds(nodes, tid, n)))
+	if (n && n->session && (n->shared || kvfs_session_is_new(n->session) || holds(nodes, tid, id, n)))
 		return n;
 	kv_node_put(nodes, n);
 	return NULL;
@@ -373,8 +389,11 @@ static int stat_other(struct kv_nodes *nodes, pid_t tid, uint64_t id, bool set, 
 	struct kv_intent *i = intent_take(nodes, tid, kv_node_ino(id));
 	bool serve = set || (i && ((i->made && i->made->id == id) || (!i->looked && i->refused == id)));
 
-	if (!serve && !(n && holds(nodes, tid, n)))
-		return refuse(nodes, i, tid, id, LOOK);
+	if (!serve && !((n || now) && holds(nodes, tid, id, n))) {
+		if (!now || !is_told_published(tid, n))
+			return refuse(nodes, i, tid, id, LOOK);
+		n = NULL;
+	}
 	intent_keep(nodes, i);
 	if (!n && !now)
 		return -ESTALE;
@@ -478,7 +497,8 @@ static struct kv_node *joinable(struct kv_nodes *nodes, pid_t tid, uint64_t id, 
 	may = alive && kv_node_own(n, tid);
 	kv_nodes_unlock(nodes);
 	if ((may && kvfs_session_is_dirty(n->session)) ||
-		(alive && holder && kv_process_holds(tid, n->kernel_id, (uint32_t)n->kernel_generation, true, &any) == 1))
+		(alive && holder &&
+			kv_process_holds(tid, n->kernel_id, (uint32_t)n->kernel_generation, KV_DESCRIPTOR_WRITE, &any) == 1))
 		return n;
 	kv_node_put(nodes, n);
 	return NULL;

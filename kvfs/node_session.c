@@ -167,6 +167,8 @@ void kv_node_published(struct kv_nodes *nodes, struct kv_node *n, uint32_t epoch
 	kv_nodes_unlock(nodes);
 	if (parent && nodes->caching)
 		nodes->forget_attr(nodes->arg, parent);
+	if (!n->shared)
+		kv_node_shared_passed(nodes, ino);
 	if (epoch > 1)
 		kv_node_changed(nodes, ino, epoch - 1);
 }

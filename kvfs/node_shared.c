@@ -28,9 +28,21 @@ void kv_node_shared_face(struct kv_nodes *nodes, const struct kvfs_stat *st, str
 		.cache_attr = st->nlink == 1};
 }
 
-int kv_node_shared_stat(struct kv_nodes *nodes, uint64_t id, const struct kvfs_stat *now, struct kv_face *ret)
+/* The node of a shared id when somebody has it open, referenced; NULL. */
+static struct kv_node *opened(struct kv_nodes *nodes, uint64_t id)
 {
 	struct kv_node *n = kv_node_get(nodes, id);
+
+	if (n && !n->session) { /* its opening has failed just now */
+		kv_node_put(nodes, n);
+		n = NULL;
+	}
+	return n;
+}
+
+int kv_node_shared_stat(struct kv_nodes *nodes, uint64_t id, const struct kvfs_stat *now, struct kv_face *ret)
+{
+	struct kv_node *n = opened(nodes, id);
 	int r = 0;
 
 	if (n)
@@ -61,6 +73,8 @@ int kv_node_open_shared(struct kv_nodes *nodes, uint64_t id, struct kv_node **re
 	n = kv_node_find_open(nodes, id);
 	if (n && n->session) {
 		kv_node_ref(nodes, n);
+		*ret_new = n->passed;
+		n->passed = false;
 		kv_nodes_unlock(nodes);
 		*ret = n;
 		return 0;
@@ -101,9 +115,28 @@ int kv_node_clear_shared(struct kv_nodes *nodes, struct kv_node *n)
 	return r;
 }
 
+void kv_node_shared_passed(struct kv_nodes *nodes, uint64_t ino)
+{
+	struct kv_node *n = nodes->any_shared ? opened(nodes, KV_PRIVATE | ino) : NULL;
+
+	if (!n)
+		return;
+	pthread_mutex_lock(&n->lock);
+	if (!n->dropped && kvfs_session_refresh(n->session) > 0) {
+		kv_nodes_lock(nodes);
+		n->epoch = kvfs_session_epoch(n->session);
+		n->passed = true;
+		n->refs++;
+		kv_nodes_unlock(nodes);
+		nodes->drop_pages(nodes->arg, n);
+	}
+	pthread_mutex_unlock(&n->lock);
+	kv_node_put(nodes, n);
+}
+
 void kv_node_shared_changed(struct kv_nodes *nodes, uint64_t ino)
 {
-	struct kv_node *n = nodes->any_shared ? kv_node_get(nodes, KV_PRIVATE | ino) : NULL;
+	struct kv_node *n = nodes->any_shared ? opened(nodes, KV_PRIVATE | ino) : NULL;
 
 	if (!nodes->any_shared)
 		return;

@@ -105,18 +105,20 @@ static bool is_inode(int dir, const char *fd, uint64_t node, uint32_t generation
 	return ((uint64_t)part[0] << 32 | part[1]) == node && (!generation || generation == part[2]);
 }
 
-static bool can_write(pid_t tid, const char *fd)
+static bool is_kind(pid_t tid, const char *fd, enum kv_descriptor kind)
 {
+	unsigned long flags;
 	char file[300], buf[512], *p;
 
 	snprintf(file, sizeof(file), "fdinfo/%s", fd);
 	if (read_proc(tid, file, buf, sizeof(buf)) < 0)
 		return false;
 	p = strstr(buf, "flags:");
-	return p && (strtoul(p + 6, NULL, 8) & O_ACCMODE) != O_RDONLY;
+	flags = p ? strtoul(p + 6, NULL, 8) : O_PATH;
+	return kind == KV_DESCRIPTOR_WRITE ? (flags & O_ACCMODE) != O_RDONLY : !(flags & O_PATH);
 }
 
-int kv_process_holds(pid_t tid, uint64_t node, uint32_t generation, bool write, bool *ret_any)
+int kv_process_holds(pid_t tid, uint64_t node, uint32_t generation, enum kv_descriptor kind, bool *ret_any)
 {
 	const struct dirent *e;
 	char path[64];
@@ -133,7 +135,8 @@ int kv_process_holds(pid_t tid, uint64_t node, uint32_t generation, bool write, 
 			continue;
 		if (++seen > SCAN_MAX)
 			r = -EMFILE;
-		else if (is_inode(dirfd(d), e->d_name, node, generation) && (!write || can_write(tid, e->d_name)))
+		else if (is_inode(dirfd(d), e->d_name, node, generation) &&
+			 (kind == KV_DESCRIPTOR_ANY || is_kind(tid, e->d_name, kind)))
 			r = 1;
 		errno = 0;
 	}

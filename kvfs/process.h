@@ -19,9 +19,11 @@ enum kv_fate { KV_FATE_ALIVE, KV_FATE_EXITS, KV_FATE_KILLED };
  * same user and group, or root; *ret_signal: by which signal. */
 enum kv_fate kv_process_fate(pid_t tid, int *ret_signal);
 
-/* Whether thread `tid` has a descriptor (with `write`: one that can write) of the kernel inode (node, generation); generation 0 stands
- * for any.  *ret_any: it has some descriptor at all, so it is not exiting.  1, 0, or a negative errno when it may not be inspected
- * or has too many. */
-int kv_process_holds(pid_t tid, uint64_t node, uint32_t generation, bool write, bool *ret_any);
+/* A descriptor of any kind; one that was opened, and not by O_PATH, which nobody is asked for; one that can write. */
+enum kv_descriptor { KV_DESCRIPTOR_ANY, KV_DESCRIPTOR_OPEN, KV_DESCRIPTOR_WRITE };
+/* Whether thread `tid` has such a descriptor of the kernel inode (node, generation); generation 0 stands for any.
+ * *ret_any: it has some descriptor at all, so it is not exiting.  1, 0, or a negative errno when it may not be inspected or has
+ * too many. */
+int kv_process_holds(pid_t tid, uint64_t node, uint32_t generation, enum kv_descriptor kind, bool *ret_any);
 
 #endif

@@ -283,7 +283,7 @@ static enum turn turn_at_close(struct kv_nodes *nodes, struct kv_node *n, pid_t 
 		return PUBLISH_WRITTEN; /* nobody can be asked */
 	if (!kv_process_has(opener, tid))
 		return KEEP;
-	holds = kv_process_holds(tid, id, (uint32_t)generation, true, &any);
+	holds = kv_process_holds(tid, id, (uint32_t)generation, KV_DESCRIPTOR_WRITE, &any);
 	if (holds > 0)
 		return KEEP;
 	/* A process that still has descriptors is not exiting, which saves a look. */

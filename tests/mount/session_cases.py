@@ -558,3 +558,50 @@ def test_set_id_bits_go_with_a_write(b):
     elsewhere(write)
     equal(os.stat(b.path('k')).st_mode & 0o7777, 0o775)
     equal(get(b.path('k')), b'y')
+
+
+def with_session(b):
+    """A key whose name the kernel has cached, and another process that writes it through that same kernel inode."""
+    put(b.path('k'), b'old')
+    os.stat(b.path('k'))
+    return Child({'write': lambda s: os.write(s.setdefault('fd', os.open(b.path('k'), os.O_RDWR)), b'longer than that'),
+                  'close': lambda s: os.close(s['fd'])})
+
+
+def test_a_link_to_a_key_publishes_no_session_of_others(b):
+    b.up()
+    writer = with_session(b)
+    writer.do('write')
+    os.link(b.path('k'), b.path('l'))
+    equal(get(b.path('k')), b'old')
+    equal(get(b.path('l')), b'old')
+    equal(b.kvfs('get', 'k'), b'old')
+    writer.do('close')
+    equal(get(b.path('l')), b'longer than that')
+    writer.end()
+
+
+def test_attributes_that_others_set_are_the_keys(b):
+    b.up()
+    writer = with_session(b)
+    writer.do('write')
+    os.utime(b.path('k'), (1, 1))
+    equal(os.stat(b.path('k')).st_mtime, 1, 'done when the call returns')
+    writer.do('close')
+    assert os.stat(b.path('k')).st_mtime > 1, 'the time of publication'
+    writer.end()
+
+
+def test_a_descriptor_that_opens_nothing_shows_no_session_of_others(b):
+    b.up()
+    writer = with_session(b)
+    fd = os.open(b.path('k'), os.O_PATH)
+    writer.do('write')
+    equal(os.stat(b.path('k')).st_size, 3)
+    writer.do('close')
+    equal(os.fstat(fd).st_size, 16)
+    put(b.path('k'), b'again')
+    put(b.path('k'), b'again!')
+    equal(os.fstat(fd).st_size, 6)
+    os.close(fd)
+    writer.end()

@@ -140,3 +140,19 @@ def test_sqlite_with_a_write_ahead_log(b):
     db.close()
     db = sqlite3.connect(d + 'db')
     equal(db.execute('select count(*) from t').fetchone(), (120,))
+
+
+def test_private_sessions_of_before_are_seen(b):
+    b.up()
+    put(b.path('k'), b'0123456789')
+    writer = Child({'write': lambda s: os.write(s.setdefault('fd', os.open(b.path('k'), os.O_RDWR)), b'AA'),
+                    'close': lambda s: os.close(s['fd'])})
+    writer.do('write')
+    os.setxattr(b.path('k'), 'user.kvfs.publish', b'write')
+    fd = os.open(b.path('k'), os.O_RDWR)
+    equal(os.pread(fd, 100, 0), b'0123456789')
+    writer.do('close')
+    equal(get(b.path('k')), b'AA23456789')
+    equal(os.pread(fd, 100, 0), b'AA23456789')
+    os.close(fd)
+    writer.end()

@@ -186,3 +186,14 @@ def test_tail_sees_appended_records(b):
         with open(b.path('log'), 'a') as file:
             file.write(f'{i}\n')
         equal(run('tail', '-n', '1', b.path('log')), f'{i}\n'.encode())
+
+
+def test_what_was_just_published_is_followed(b):
+    b.up()
+    for i in range(3):
+        put(b.path('log'), b'first')
+        fd = os.open(b.path('log'), os.O_RDONLY)
+        with open(b.path('log'), 'ab', buffering=0) as log:
+            log.write(b'second')
+        equal(os.pread(fd, 100, 0), b'firstsecond', i)
+        os.close(fd)
