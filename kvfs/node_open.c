@@ -394,9 +394,9 @@ static int stat_other(struct kv_nodes *nodes, pid_t tid, uint64_t id, bool set, 
 			return refuse(nodes, i, tid, id, LOOK);
 		n = NULL;
 	}
+	if (!n && !now) /* it went after it was set: the name is looked up once more */
+		return refuse(nodes, i, tid, id, LOOK);
 	intent_keep(nodes, i);
-	if (!n && !now)
-		return -ESTALE;
 	if (n && n->session)
 		return kv_node_session_face(n, ret);
 	if (n)

@@ -248,3 +248,21 @@ def test_the_command_changes_what_the_kernel_keeps(b):
         look(b.path('k'), value, turn)
     b.kvfs('del', 'k')
     absent(b.path('k'))
+
+
+def test_a_value_that_lost_the_name_it_was_known_by(b):
+    b.up('-o', 'durability=none')
+    for turn in range(3):
+        put(b.path('first'), b'old')
+        os.link(b.path('first'), b.path('second'))
+        os.unlink(b.path('second' if turn == 1 else 'first'))
+        name = 'first' if turn == 1 else 'second'
+        for _ in range(2):
+            equal(os.stat(b.path(name)).st_size, 3)
+        reader = os.open(b.path(name), os.O_RDONLY)
+        b.kvfs('put', name, 'anew, and longer')
+        equal(os.stat(b.path(name)).st_size, 16)
+        equal(get(b.path(name)), b'anew, and longer')
+        equal(os.pread(reader, 100, 0), b'old')
+        os.close(reader)
+        os.unlink(b.path(name))
