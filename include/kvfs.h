@@ -156,6 +156,7 @@ struct kvfs_stat {
 	uint32_t nlink;
 	uint32_t rdev;
 	uint32_t publish; /* KVFS_PUBLISH_*: what the attribute user.kvfs.publish says */
+	uint32_t reserved; /* 0 */
 	uint64_t size; /* bytes of the value; of a symbolic link, of its target; of a directory, number of entries */
 	uint64_t allocated; /* bytes stored: less than size for a sparse value */
 	struct timespec atime, mtime, ctime, btime;

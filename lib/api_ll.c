@@ -362,12 +362,14 @@ int kvfs_ll_setxattr(struct kvfs_store *store, uint64_t ino, const char *name, c
 {
 	struct kv_edit ed;
 	struct kv_inode inode;
+	if (!value)
+		value = ""; /* of no bytes */
 	int r = begin_edit(store, &ed);
 	if (r)
 		return r;
 	r = stale(kv_inode_load(&ed.txn, ino, &inode));
 	if (r == 0)
-		r = kv_xattr_note(&inode.rec, name, value ? value : "", size);
+		r = kv_xattr_note(&inode.rec, name, value, size);
 	if (r == 0)
 		r = kv_xattr_set(&ed.txn, ino, name, value, size, flags);
 	if (r == 0)

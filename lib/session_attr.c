@@ -161,7 +161,9 @@ static int set_new(struct kvfs_session *s, const char *name, const void *value, 
 	if (!*name || strlen(name) > KVFS_NAME_MAX)
 		return kv_fail(ERANGE);
 	struct kv_rec_inode noted = {0};
-	int r = kv_xattr_note(&noted, name, value ? value : "", size);
+	if (!value)
+		value = ""; /* of no bytes */
+	int r = kv_xattr_note(&noted, name, value, size);
 	if (r)
 		return r;
 	struct kv_session_xattr **at = find(s, name), *x = *at;
