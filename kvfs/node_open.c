@@ -387,7 +387,10 @@ static int stat_other(struct kv_nodes *nodes, pid_t tid, uint64_t id, bool set, 
 	struct kv_face *ret)
 {
 	struct kv_intent *i = intent_take(nodes, tid, kv_node_ino(id));
-	bool serve = set || (i && ((i->made && i->made->id == id) || (!i->looked && i->refused == id)));
+	/* Names lead to a version that is still read only until they are asked for again (node.h, 3 and 4): who asks there has it open, or
+	 * did when his call began. */
+	bool read = n && n->content && n->readers;
+	bool serve = set || read || (i && ((i->made && i->made->id == id) || (!i->looked && i->refused == id)));
 
 	if (!serve && !((n || now) && holds(nodes, tid, id, n))) {
 		if (!now || !is_told_published(tid, n))
