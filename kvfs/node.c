@@ -1,11 +1,8 @@
 /* Kernel inodes: their references, and what the kernel is told of them.  See node.h for the invariants. */
 #include "node_table.h"
-#include "process.h"
 
 #include <errno.h>
-#include <stddef.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -126,6 +123,14 @@ void kv_node_put(struct kv_nodes *nodes, struct kv_node *n)
 	}
 	if (rest.spoiled)
 		nodes->drop_pages(nodes->arg, n);
+}
+
+void kv_node_drop_pages(struct kv_nodes *nodes, struct kv_node *n)
+{
+	kv_nodes_lock(nodes);
+	n->refs++;
+	kv_nodes_unlock(nodes);
+	nodes->drop_pages(nodes->arg, n);
 }
 
 void kv_node_unspoil(struct kv_nodes *nodes, struct kv_node *n)

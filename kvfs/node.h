@@ -192,6 +192,8 @@ void kv_node_forget(struct kv_nodes *nodes, uint64_t id);
 
 /* The open node with this id, referenced; NULL when it is idle. */
 struct kv_node *kv_node_get(struct kv_nodes *nodes, uint64_t id);
+/* Has the kernel drop its pages of a node that is open, soon. */
+void kv_node_drop_pages(struct kv_nodes *nodes, struct kv_node *n);
 void kv_node_unspoil(struct kv_nodes *nodes, struct kv_node *n);
 /* The session with this id, referenced, if the thread means it, by a descriptor or as its own; NULL: it means the inode, to which a name that
  * the kernel remembers has led it. */

@@ -3,12 +3,9 @@
 #include "process.h"
 
 #include <errno.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 enum {
 	CANDIDATES = 8, /* unpublished sessions of one process on one key that are looked at */
@@ -174,7 +171,7 @@ void kv_node_published(struct kv_nodes *nodes, struct kv_node *n, uint32_t epoch
 }
 
 /* The next session of that name in the chain after `l`, itself included. */
-static struct kv_node *named(struct kv_link *l, uint64_t parent, const char *name)
+static struct kv_node *named_from(struct kv_link *l, uint64_t parent, const char *name)
 {
 	for (; l; l = l->next) {
 		struct kv_node *n = KV_NODE_OF(l, by_name);
@@ -185,13 +182,24 @@ static struct kv_node *named(struct kv_link *l, uint64_t parent, const char *nam
 	return NULL;
 }
 
+static struct kv_node *first_named(struct kv_nodes *nodes, uint64_t parent, const char *name)
+{
+	if (!nodes->by_name.used)
+		return NULL;
+	return named_from(kv_table_chain(&nodes->by_name, kv_hash_name(parent, name)), parent, name);
+}
+
+static struct kv_node *next_named(struct kv_node *n, uint64_t parent, const char *name)
+{
+	return named_from(n->by_name.next, parent, name);
+}
+
 struct kv_node *kv_node_pending(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const char *name)
 {
-	struct kv_node *n, *best = NULL;
+	struct kv_node *best = NULL;
 
 	kv_nodes_lock(nodes);
-	n = nodes->by_name.used ? named(kv_table_chain(&nodes->by_name, kv_hash_name(parent, name)), parent, name) : NULL;
-	for (; n; n = named(n->by_name.next, parent, name))
+	for (struct kv_node *n = first_named(nodes, parent, name); n; n = next_named(n, parent, name))
 		if (n->handles && (!best || n->serial > best->serial) && kv_node_own(n, tid))
 			best = n;
 	if (best)
@@ -205,7 +213,7 @@ bool kv_node_is_pending(struct kv_nodes *nodes, uint64_t parent, const char *nam
 	bool found;
 
 	kv_nodes_lock(nodes);
-	found = nodes->by_name.used && named(kv_table_chain(&nodes->by_name, kv_hash_name(parent, name)), parent, name);
+	found = first_named(nodes, parent, name) != NULL;
 	kv_nodes_unlock(nodes);
 	return found;
 }
@@ -213,11 +221,9 @@ bool kv_node_is_pending(struct kv_nodes *nodes, uint64_t parent, const char *nam
 bool kv_node_reserved(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const char *name)
 {
 	bool reserved = false;
-	struct kv_node *n;
 
 	kv_nodes_lock(nodes);
-	n = nodes->by_name.used ? named(kv_table_chain(&nodes->by_name, kv_hash_name(parent, name)), parent, name) : NULL;
-	for (; n; n = named(n->by_name.next, parent, name))
+	for (struct kv_node *n = first_named(nodes, parent, name); n; n = next_named(n, parent, name))
 		if (n->reserved && !kv_node_own(n, tid))
 			reserved = true;
 	kv_nodes_unlock(nodes);
@@ -229,9 +235,9 @@ struct kv_node *kv_node_session_on(struct kv_nodes *nodes, uint64_t ino)
 	struct kv_node *found = NULL;
 
 	kv_nodes_lock(nodes);
-	for (struct kv_link *l = kv_table_chain(&nodes->by_ino, kv_hash_number(ino)); l; l = l->next)
-		if (KV_NODE_OF(l, by_ino)->ino == ino && KV_NODE_OF(l, by_ino)->session && !KV_NODE_OF(l, by_ino)->dropped)
-			found = KV_NODE_OF(l, by_ino);
+	for (struct kv_node *n = kv_node_first_of(nodes, ino); n; n = kv_node_next_of(n))
+		if (n->session && !n->dropped)
+			found = n;
 	if (found)
 		found->refs++;
 	kv_nodes_unlock(nodes);
@@ -271,10 +277,8 @@ struct kv_node *kv_node_own_changes(struct kv_nodes *nodes, pid_t tid, uint64_t 
 	int count = 0;
 
 	kv_nodes_lock(nodes);
-	for (struct kv_link *l = kv_table_chain(&nodes->by_ino, kv_hash_number(ino)); l && count < CANDIDATES; l = l->next) {
-		struct kv_node *n = KV_NODE_OF(l, by_ino);
-
-		if (n->ino == ino && n->session && n->handles && !n->dropped && !n->shared && kv_node_own(n, tid)) {
+	for (struct kv_node *n = kv_node_first_of(nodes, ino); n && count < CANDIDATES; n = kv_node_next_of(n)) {
+		if (n->session && n->handles && !n->dropped && !n->shared && kv_node_own(n, tid)) {
 			n->refs++;
 			some[count++] = n;
 		}

@@ -126,9 +126,8 @@ void kv_node_shared_passed(struct kv_nodes *nodes, uint64_t ino)
 		kv_nodes_lock(nodes);
 		n->epoch = kvfs_session_epoch(n->session);
 		n->passed = true;
-		n->refs++;
 		kv_nodes_unlock(nodes);
-		nodes->drop_pages(nodes->arg, n);
+		kv_node_drop_pages(nodes, n);
 	}
 	pthread_mutex_unlock(&n->lock);
 	kv_node_put(nodes, n);

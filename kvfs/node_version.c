@@ -1,14 +1,9 @@
 /* Versions of values that are open to be read, and their growth by appends.  See node.h. */
 #include "node_table.h"
-#include "process.h"
 
 #include <errno.h>
-#include <stddef.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 /* ---- versions ---- */
 
@@ -60,18 +55,34 @@ bool kv_node_shows(struct kv_nodes *nodes, uint64_t id, const struct kvfs_stat *
 	return r;
 }
 
+/* The current value, not yet anybody's; *ret is discarded with content_discard(), also when this fails. */
+static int content_open(struct kv_nodes *nodes, uint64_t ino, struct kv_content **ret, struct kvfs_stat *ret_st)
+{
+	*ret = calloc(1, sizeof(**ret));
+	if (!*ret)
+		return -ENOMEM;
+	(*ret)->refs = 1;
+	return kvfs_value_open(nodes->store, ino, &(*ret)->value, ret_st);
+}
+
+static void content_discard(struct kv_content *c)
+{
+	if (c)
+		kvfs_value_close(c->value);
+	free(c);
+}
+
 /* Opens the current value for a node that is `opening`. */
 static int open_content(struct kv_nodes *nodes, struct kv_node *n, bool any)
 {
-	struct kv_content *c = calloc(1, sizeof(*c));
+	struct kv_content *c;
 	struct kvfs_stat st;
-	int r = c ? kvfs_value_open(nodes->store, n->ino, &c->value, &st) : -ENOMEM;
+	int r = content_open(nodes, n->ino, &c, &st);
 
 	kv_nodes_lock(nodes);
 	if (r == 0 && !any && (!kv_node_is_version(n, &st) || kv_node_wants_shared(nodes, &st)))
 		r = -ESTALE;
 	if (r == 0) {
-		c->refs = 1;
 		n->content = c;
 		n->st = st;
 		n->epoch = n->appended_to = st.epoch;
@@ -81,9 +92,7 @@ static int open_content(struct kv_nodes *nodes, struct kv_node *n, bool any)
 	}
 	kv_node_end_opening(nodes, n);
 	kv_nodes_unlock(nodes);
-	if (c)
-		kvfs_value_close(c->value);
-	free(c);
+	content_discard(c);
 	if (r < 0)
 		kv_node_put(nodes, n);
 	return r;
@@ -218,18 +227,17 @@ void kv_node_read_end(struct kv_nodes *nodes, const struct kv_handle *h)
 
 int kv_node_refresh(struct kv_nodes *nodes, struct kv_handle *h)
 {
-	struct kv_content *c = calloc(1, sizeof(*c)), *old = NULL;
+	struct kv_content *c, *old = NULL;
 	struct kv_node *n = h->node;
 	struct kvfs_stat st;
 	bool changed;
-	int r = c ? kvfs_value_open(nodes->store, n->ino, &c->value, &st) : -ENOMEM;
+	int r = content_open(nodes, n->ino, &c, &st);
 
 	kv_nodes_lock(nodes);
 	n->locking += !h->locks;
 	h->locks = true;
 	changed = r == 0 && n->content && st.epoch != n->epoch && n->locking == n->readers;
 	if (changed) {
-		c->refs = 1;
 		old = n->content;
 		n->content = c;
 		n->st = st;
@@ -237,9 +245,7 @@ int kv_node_refresh(struct kv_nodes *nodes, struct kv_handle *h)
 		c = NULL;
 	}
 	kv_nodes_unlock(nodes);
-	if (c)
-		kvfs_value_close(c->value);
-	free(c);
+	content_discard(c);
 	if (!changed)
 		return r == -ESTALE ? 0 : r; /* deleted: it stays what it was */
 	content_done(nodes, old);
@@ -315,18 +321,16 @@ static struct kv_node *growing(struct kv_nodes *nodes, uint64_t ino)
  * the size for whoever asks, then for the kernel, which forgets with that what it had been told before. */
 static void grow(struct kv_nodes *nodes, struct kv_node *n)
 {
-	struct kv_content *c = calloc(1, sizeof(*c)), *old = NULL;
+	struct kv_content *c, *old = NULL;
 	struct kvfs_stat st;
 	uint64_t from;
 	char last = 0;
-	bool good = c && kvfs_value_open(nodes->store, n->ino, &c->value, &st) == 0 && st.size &&
-		    kvfs_value_read(c->value, &last, 1, st.size - 1) == 1;
+	bool good = content_open(nodes, n->ino, &c, &st) == 0 && st.size && kvfs_value_read(c->value, &last, 1, st.size - 1) == 1;
 
 	kv_nodes_lock(nodes);
 	good = good && st.epoch == n->appended_to;
 	from = n->st.size;
 	if (good) {
-		c->refs = 1;
 		old = n->content;
 		n->content = c;
 		c = NULL;
@@ -334,9 +338,7 @@ static void grow(struct kv_nodes *nodes, struct kv_node *n)
 		n->appended_to = 0; /* replaced since: it stays what it is */
 	}
 	kv_nodes_unlock(nodes);
-	if (c)
-		kvfs_value_close(c->value);
-	free(c);
+	content_discard(c);
 	if (!good)
 		return;
 	content_done(nodes, old);

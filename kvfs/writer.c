@@ -167,14 +167,9 @@ static ssize_t append(struct kv_nodes *nodes, struct kv_node *n, const void *buf
 static int publish_shared(struct kv_nodes *nodes, struct kv_node *n)
 {
 	int r = publish(nodes, n);
-	bool took = kv_writer_took_others(nodes, n);
 
-	if (took) {
-		kv_nodes_lock(nodes);
-		n->refs++;
-		kv_nodes_unlock(nodes);
-		nodes->drop_pages(nodes->arg, n);
-	}
+	if (kv_writer_took_others(nodes, n))
+		kv_node_drop_pages(nodes, n);
 	return r;
 }
 
