@@ -3,7 +3,7 @@
  * The kernel keeps one size and one page cache per inode (its "node id"), so privacy and snapshots hold for read, mmap, fstat and
  * sendfile alike only if each version and each session has a node id of its own.  st_ino is another thing: always the key's.
  *
- *                       OPEN to read                     OPEN to write, nobody reads it: taken over
+ *                       OPEN to read                     OPEN for writing only, nobody reads it: taken over
  *          +-------+ ----------------> +---------+      +-------------------------------------+
  *          | idle  |   last RELEASE    | version |      |                                     v
  *          |       | <---------------- | (held)  |   [idle]                             +---------+
@@ -26,11 +26,14 @@
  *     once the kernel has been told that its attributes are no longer true.
  *  2. The size that a node id is answered with is the one its readers opened, as long as somebody has it open.  It may grow by
  *     whole appends (mount_feed.c).
- *  3. OPEN and GETATTR by path of a version that is not current, or of another process's session, are refused, once: what the caller was
- *     refused for is remembered (an intent), and the retry's LOOKUP makes what follows find a node of its own, whatever
+ *  3. OPEN by path of a version that is not current or of another process's session, and GETATTR of such a version, are refused, once: what
+ *     the caller was refused for is remembered (an intent), and the retry's LOOKUP makes what follows find a node of its own, whatever
  *     is published in between.  ESTALE is never answered twice.
  *  4. While a session of a key is open, its names are answered by the caller, and not cached.
- *  5. A key that is published at each write (node_shared.c) has one node for everybody, whose session never has anything unpublished
+ *  5. The id of a session that is cached (who opens to read and write may map it) leads nowhere else: no name does but for its own
+ *     process, so all that is asked of it is about the session.  One that was taken over is written past the cache, and what is asked of
+ *     it may be about the published value, whose size then harms nothing.
+ *  6. A key that is published at each write (node_shared.c) has one node for everybody, whose session never has anything unpublished
  *     for long.  Otherwise a version that has readers, or more than one name, is never taken over by a session.
  *
  * Locks, outermost first:

@@ -345,45 +345,49 @@ int kv_node_lookup(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const cha
 
 /* ---- GETATTR ---- */
 
-/* Whether the thread asks by a descriptor of this node, or may: a name in the kernel's cache may lead to it too.  An O_PATH descriptor
- * is no claim to a session's: it may be a stranger's, of the version that was taken over.  It is one to an id that nobody has open (`n`
- * NULL): fstat(2) does not try again. */
-static bool holds(struct kv_nodes *nodes, pid_t tid, uint64_t id, const struct kv_node *n)
+/* Whether what the thread asks of a session's id is about the session.  A cached one's id is led to by its descriptors alone; that of
+ * one that was taken over by names too, which mean what is published.  An O_PATH descriptor is no claim: it may be of the version
+ * that was taken over. */
+static bool means_session(struct kv_nodes *nodes, pid_t tid, const struct kv_node *n)
 {
 	bool own, any;
 
-	if (!n)
-		return kv_process_holds(tid, id, 0, KV_DESCRIPTOR_ANY, &any) == 1;
 	kv_nodes_lock(nodes);
-	own = n->session && kv_node_own(n, tid);
+	own = !n->direct || kv_node_own(n, tid) || (tid == 0 && n->opener == 0);
 	kv_nodes_unlock(nodes);
-	if (own || tid == 0)
-		return true;
-	return kv_process_holds(
-		       tid, n->kernel_id ? n->kernel_id : n->id, 0, n->session ? KV_DESCRIPTOR_OPEN : KV_DESCRIPTOR_ANY, &any) != 0;
+	return own || kvfs_session_is_new(n->session) || kv_process_holds(tid, n->kernel_id, 0, KV_DESCRIPTOR_OPEN, &any) == 1;
 }
 
-/* Whether a stranger's O_PATH descriptor asks, which must not be refused, since fstat(2) does not try again, and may be told of the
- * published value: the kernel has no pages of the session that its size could cut. */
-static bool is_told_published(pid_t tid, const struct kv_node *n)
+/* Whether the thread asks by a descriptor: fstat(2) does not try again. */
+static bool holds(pid_t tid, uint64_t id, const struct kv_node *n)
 {
 	bool any;
+	int r = kv_process_holds(tid, id, 0, KV_DESCRIPTOR_ANY, &any);
 
-	return n && n->session && n->direct && kv_process_holds(tid, n->kernel_id, 0, KV_DESCRIPTOR_ANY, &any) == 1;
+	return n ? r != 0 : r == 1;
 }
 
 struct kv_node *kv_node_session_of(struct kv_nodes *nodes, pid_t tid, uint64_t id)
 {
 	struct kv_node *n = kv_node_get(nodes, id);
 
-	if (n && n->session && (n->shared || kvfs_session_is_new(n->session) || holds(nodes, tid, id, n)))
+	if (n && n->session && (n->shared || means_session(nodes, tid, n)))
 		return n;
 	kv_node_put(nodes, n);
 	return NULL;
 }
 
-/* Of a node that is not what its names lead to now: refused, unless it is asked for by a descriptor. */
-static int stat_other(struct kv_nodes *nodes, pid_t tid, uint64_t id, bool set, struct kv_node *n, const struct kvfs_stat *now,
+/* Of a session: what is published, to whom a name led here that the kernel remembers. */
+static int stat_session(struct kv_nodes *nodes, pid_t tid, struct kv_node *n, const struct kvfs_stat *now, struct kv_face *ret)
+{
+	if (!now || means_session(nodes, tid, n))
+		return kv_node_session_face(n, ret);
+	*ret = (struct kv_face){.id = n->id, .st = *now};
+	return 0;
+}
+
+/* Of an id that is not what its names lead to now: refused, unless it is asked for by a descriptor. */
+static int stat_old(struct kv_nodes *nodes, pid_t tid, uint64_t id, bool set, struct kv_node *n, const struct kvfs_stat *now,
 	struct kv_face *ret)
 {
 	struct kv_intent *i = intent_take(nodes, tid, kv_node_ino(id));
@@ -392,16 +396,10 @@ static int stat_other(struct kv_nodes *nodes, pid_t tid, uint64_t id, bool set, 
 	bool read = n && n->content && n->readers;
 	bool serve = set || read || (i && ((i->made && i->made->id == id) || (!i->looked && i->refused == id)));
 
-	if (!serve && !((n || now) && holds(nodes, tid, id, n))) {
-		if (!now || !is_told_published(tid, n))
-			return refuse(nodes, i, tid, id, LOOK);
-		n = NULL;
-	}
-	if (!n && !now) /* it went after it was set: the name is looked up once more */
+	if ((!n && !now) /* it went after it was set: the name is looked up once more */
+		|| (!serve && !holds(tid, id, n)))
 		return refuse(nodes, i, tid, id, LOOK);
 	intent_keep(nodes, i);
-	if (n && n->session)
-		return kv_node_session_face(n, ret);
 	if (n)
 		kv_node_version_face(nodes, n, now, ret);
 	else
@@ -414,7 +412,6 @@ int kv_node_stat(struct kv_nodes *nodes, pid_t tid, uint64_t id, bool set, struc
 {
 	struct kvfs_stat now;
 	struct kv_node *n;
-	bool current;
 	int r;
 
 	/* The store is asked first: a version that is opened after this look at the tables was current then, so its
@@ -427,13 +424,12 @@ int kv_node_stat(struct kv_nodes *nodes, pid_t tid, uint64_t id, bool set, struc
 		return r == -ESTALE ? refuse(nodes, intent_take(nodes, tid, kv_node_ino(id)), tid, id, LOOK) : r;
 	}
 	n = kv_node_get(nodes, id);
-	current = r == 0 && !(n && n->session) && kv_node_shows(nodes, id, &now);
-	if (current) {
+	if (n && n->session)
+		r = stat_session(nodes, tid, n, r == 0 ? &now : NULL, ret);
+	else if (r == 0 && kv_node_shows(nodes, id, &now))
 		*ret = (struct kv_face){.id = id, .st = now, .cache_attr = !S_ISREG(now.mode) || now.nlink == 1};
-		r = 0;
-	} else {
-		r = stat_other(nodes, tid, id, set, n, r == 0 ? &now : NULL, ret);
-	}
+	else
+		r = stat_old(nodes, tid, id, set, n, r == 0 ? &now : NULL, ret);
 	kv_node_put(nodes, n);
 	return r;
 }
@@ -462,6 +458,13 @@ int kv_node_set_gone(struct kv_nodes *nodes, pid_t tid, uint64_t id, const struc
 
 /* ---- OPEN ---- */
 
+/* Nobody can map what is open for writing only, and a direct write saves the kernel's question about security.capability.  Appends land
+ * where the store says, not where the page cache thinks. */
+static bool is_direct(int flags)
+{
+	return (flags & O_ACCMODE) == O_WRONLY || (flags & O_APPEND);
+}
+
 /* Makes `n`, whose reference it takes, the session of an open file description. */
 static int bind(struct kv_nodes *nodes, struct kv_node *n, int flags, struct kv_handle *ret)
 {
@@ -476,9 +479,7 @@ static int bind(struct kv_nodes *nodes, struct kv_node *n, int flags, struct kv_
 	}
 	kv_nodes_lock(nodes);
 	if (n->handles++ == 0) {
-		/* Nobody can map what is open for writing only, and a direct write saves the kernel's question about
-		 * security.capability.  Appends land where the store says, not where the page cache thinks. */
-		n->direct |= (flags & O_ACCMODE) == O_WRONLY || append;
+		n->direct |= is_direct(flags);
 		n->appends = append && !(flags & O_TRUNC);
 	}
 	*ret = (struct kv_handle){.node = n, .write = true, .append = append, .direct = n->direct || append};
@@ -564,6 +565,9 @@ static int open_write(struct kv_nodes *nodes, pid_t tid, uint64_t id, int flags,
 			kv_node_put(nodes, n);
 			return -ESTALE;
 		}
+		/* What may be mapped is cached, on an id that no name leads to: an answer about the published value would cut its pages. */
+		if (!n && !is_direct(flags))
+			return -ESTALE;
 		if (!n) {
 			taken = true;
 			r = kv_node_take_over(nodes, tid, id, &n);

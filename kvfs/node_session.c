@@ -24,14 +24,16 @@ static bool has_set_id(uint32_t mode)
 }
 
 /* Fills the node of a session. */
-static void begin_session(struct kv_nodes *nodes, struct kv_node *n, struct kvfs_session *s, uint32_t mode, pid_t opener)
+static void begin_session(
+	struct kv_nodes *nodes, struct kv_node *n, struct kvfs_session *s, uint32_t mode, pid_t opener, bool direct)
 {
 	n->session = s;
 	n->kernel_id = n->id;
 	n->kernel_generation = n->generation;
 	n->serial = ++nodes->serial;
 	n->opener = opener;
-	n->dropped = n->wrote = n->closed = n->direct = n->appends = false;
+	n->dropped = n->wrote = n->closed = n->appends = false;
+	n->direct = direct;
 	n->privileged = has_set_id(mode);
 	n->handles = 0;
 }
@@ -51,7 +53,7 @@ int kv_node_session(
 	if (r == 0 && (!name || copy))
 		n = kv_node_new_private(nodes, ino);
 	if (n) {
-		begin_session(nodes, n, s, st.mode, opener);
+		begin_session(nodes, n, s, st.mode, opener, false);
 		n->fresh = true;
 		n->epoch = epoch;
 		n->parent = parent;
@@ -121,7 +123,7 @@ static int become_session(struct kv_nodes *nodes, pid_t tid, struct kv_node *n, 
 		n->lone = false;
 		old = kv_content_put(n->content);
 		n->content = NULL;
-		begin_session(nodes, n, s, st.mode, opener);
+		begin_session(nodes, n, s, st.mode, opener, !any);
 	}
 	kv_node_end_opening(nodes, n);
 	kv_nodes_unlock(nodes);

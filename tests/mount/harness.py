@@ -1,10 +1,13 @@
 """What the cases share: a store with its mounts, other processes, checks."""
+import ctypes
 import errno
 import glob
 import os
 import pickle
+import pwd
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -146,6 +149,27 @@ class Bench:
         os.makedirs(mnt, exist_ok=True)
         run(self.bin, 'mount', self.store, mnt, *args)
         return self
+
+    def up_as_user(self, *args):
+        """Makes and mounts the store as an ordinary user, whose id it returns; only this process and its children see the mount: they get a
+        mount namespace in which /dev/fuse and allow_other are open to everyone."""
+        user = pwd.getpwnam('nobody')
+        binary = self.base + '/kvfs'
+        shutil.copy(self.bin, binary)
+        os.chmod(binary, 0o755)
+        os.chown(self.base, user.pw_uid, user.pw_gid)
+        os.chown(self.mnt, user.pw_uid, user.pw_gid)
+        libc = ctypes.CDLL(None, use_errno=True)
+        assert libc.unshare(0x20000) == 0, 'unshare(CLONE_NEWNS)'
+        run('mount', '--make-rprivate', '/')
+        run('mknod', '-m', '666', self.base + '/fuse', 'c', '10', '229')
+        put(self.base + '/fuse.conf', b'user_allow_other\n')
+        run('mount', '--bind', self.base + '/fuse', '/dev/fuse')
+        run('mount', '--bind', self.base + '/fuse.conf', '/etc/fuse.conf')
+        as_user = 'setpriv', '--reuid', str(user.pw_uid), '--regid', str(user.pw_gid), '--clear-groups', binary
+        run(*as_user, 'init', self.store)
+        run(*as_user, 'mount', self.store, self.mnt, *args)
+        return user.pw_uid
 
     def up_told(self, *args):
         """Mounts as up() does, and returns the Requests of the mount, whose process is our child."""

@@ -560,48 +560,79 @@ def test_set_id_bits_go_with_a_write(b):
     equal(get(b.path('k')), b'y')
 
 
-def with_session(b):
-    """A key whose name the kernel has cached, and another process that writes it through that same kernel inode."""
+WAYS = os.O_WRONLY, os.O_RDWR  # past the page cache on the kernel inode that the name leads to, and cached on one of its own
+
+
+def with_session(b, way):
+    """A key whose name the kernel has cached, and another process that writes it."""
     put(b.path('k'), b'old')
     os.stat(b.path('k'))
-    return Child({'write': lambda s: os.write(s.setdefault('fd', os.open(b.path('k'), os.O_RDWR)), b'longer than that'),
+    return Child({'write': lambda s: os.write(s.setdefault('fd', os.open(b.path('k'), way)), b'longer than that'),
+                  'size': lambda s: os.fstat(s['fd']).st_size,
                   'close': lambda s: os.close(s['fd'])})
 
 
 def test_a_link_to_a_key_publishes_no_session_of_others(b):
     b.up()
-    writer = with_session(b)
-    writer.do('write')
-    os.link(b.path('k'), b.path('l'))
-    equal(get(b.path('k')), b'old')
-    equal(get(b.path('l')), b'old')
-    equal(b.kvfs('get', 'k'), b'old')
-    writer.do('close')
-    equal(get(b.path('l')), b'longer than that')
-    writer.end()
+    for way in WAYS:
+        writer = with_session(b, way)
+        writer.do('write')
+        os.link(b.path('k'), b.path('l'))
+        equal(get(b.path('k')), b'old')
+        equal(get(b.path('l')), b'old')
+        equal(b.kvfs('get', 'k'), b'old')
+        writer.do('close')
+        equal(get(b.path('l')), b'longer than that')
+        writer.end()
+        os.unlink(b.path('l'))
 
 
 def test_attributes_that_others_set_are_the_keys(b):
     b.up()
-    writer = with_session(b)
-    writer.do('write')
-    os.utime(b.path('k'), (1, 1))
-    equal(os.stat(b.path('k')).st_mtime, 1, 'done when the call returns')
-    writer.do('close')
-    assert os.stat(b.path('k')).st_mtime > 1, 'the time of publication'
-    writer.end()
+    for way in WAYS:
+        writer = with_session(b, way)
+        writer.do('write')
+        os.utime(b.path('k'), (1, 1))
+        equal(os.stat(b.path('k')).st_mtime, 1, 'done when the call returns')
+        writer.do('close')
+        assert os.stat(b.path('k')).st_mtime > 1, 'the time of publication'
+        writer.end()
 
 
 def test_a_descriptor_that_opens_nothing_shows_no_session_of_others(b):
     b.up()
-    writer = with_session(b)
-    fd = os.open(b.path('k'), os.O_PATH)
-    writer.do('write')
-    equal(os.stat(b.path('k')).st_size, 3)
-    writer.do('close')
-    equal(os.fstat(fd).st_size, 16)
-    put(b.path('k'), b'again')
-    put(b.path('k'), b'again!')
-    equal(os.fstat(fd).st_size, 6)
-    os.close(fd)
-    writer.end()
+    for way in WAYS:
+        writer = with_session(b, way)
+        fd = os.open(b.path('k'), os.O_PATH)
+        writer.do('write')
+        for _ in range(3):
+            equal(os.fstat(fd).st_size, 3)
+            equal(os.stat(b.path('k')).st_size, 3)
+            equal(writer.do('size'), 16)
+        writer.do('close')
+        equal(os.fstat(fd).st_size, 16)
+        put(b.path('k'), b'again')
+        put(b.path('k'), b'again!')
+        equal(os.fstat(fd).st_size, 6)
+        os.close(fd)
+        writer.end()
+
+
+def test_who_cannot_be_looked_at_sees_no_session_of_others(b):
+    """The daemon of an ordinary user, who serves others, may not ask for the descriptors of their processes."""
+    user = b.up_as_user('-o', 'allow_other')
+    os.chmod(b.mnt, 0o777)
+    for way in WAYS:
+        writer = with_session(b, way)
+        os.chmod(b.path('k'), 0o666)
+        writer.do('write')
+        for uid in 0, user, 2000:
+            def look(uid=uid):
+                os.setgid(uid)
+                os.setuid(uid)
+                fd = os.open(b.path('k'), os.O_PATH)
+                return [(os.stat(b.path('k')).st_size, os.fstat(fd).st_size, get(b.path('k'))) for _ in range(3)]
+            equal(elsewhere(look), [(3, 3, b'old')] * 3, uid)
+        writer.do('close')
+        writer.end()
+    b.down()
