@@ -64,7 +64,7 @@ struct kv_content {
 /* What is known of a node id that says more than the id itself.  Fields without a remark are fixed once it is in the tables. */
 struct kv_node {
 	uint64_t id, generation;
-	uint64_t ino; /* kv_nodes.lock: a new key that somebody else made first turns to that one's when it is published */
+	uint64_t ino; /* kv_nodes.lock: a new key that somebody else made first may turn to that one's when it is published */
 	struct kv_link by_id, by_ino;
 	/* kv_nodes.lock, as all below unless it says otherwise */
 	struct kv_node *prev, *next; /* idle: in the list, oldest first */
@@ -98,7 +98,7 @@ struct kv_node {
 	bool direct; /* not through the page cache */
 	bool wrote; /* content was written or cut since it was opened */
 	bool closed; /* some descriptor of it was */
-	bool appends; /* made by an opening with O_APPEND */
+	bool truncates; /* some opening was with O_TRUNC; otherwise it makes a new key, but empties none */
 	bool reserved; /* made with O_EXCL */
 	bool privileged; /* has set-id bits that writing takes away */
 };

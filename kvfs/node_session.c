@@ -32,22 +32,67 @@ static void begin_session(
 	n->kernel_generation = n->generation;
 	n->serial = ++nodes->serial;
 	n->opener = opener;
-	n->dropped = n->wrote = n->closed = n->appends = false;
+	n->dropped = n->wrote = n->closed = n->truncates = false;
 	n->direct = direct;
 	n->privileged = has_set_id(mode);
 	n->handles = 0;
 }
 
+/* The next session of that name in the chain after `l`, itself included. */
+static struct kv_node *named_from(struct kv_link *l, uint64_t parent, const char *name)
+{
+	for (; l; l = l->next) {
+		struct kv_node *n = KV_NODE_OF(l, by_name);
+
+		if (n->parent == parent && strcmp(n->name, name) == 0)
+			return n;
+	}
+	return NULL;
+}
+
+static struct kv_node *first_named(struct kv_nodes *nodes, uint64_t parent, const char *name)
+{
+	if (!nodes->by_name.used)
+		return NULL;
+	return named_from(kv_table_chain(&nodes->by_name, kv_hash_name(parent, name)), parent, name);
+}
+
+static struct kv_node *next_named(struct kv_node *n, uint64_t parent, const char *name)
+{
+	return named_from(n->by_name.next, parent, name);
+}
+
+/* What several processes make under one name has one number for all of them: who has it open may compare it with what the name says, as
+ * SQLite does. */
+static int share_number(struct kv_nodes *nodes, struct kvfs_session *s, uint64_t parent, const char *name)
+{
+	struct kv_node *n;
+	int r = 0;
+
+	kv_nodes_lock(nodes);
+	n = first_named(nodes, parent, name);
+	if (n)
+		n->refs++;
+	kv_nodes_unlock(nodes);
+	if (n)
+		r = kvfs_session_share_ino(s, n->session);
+	kv_node_put(nodes, n);
+	return r;
+}
+
 int kv_node_session(
 	struct kv_nodes *nodes, pid_t tid, struct kvfs_session *s, uint64_t parent, const char *name, struct kv_node **ret)
 {
-	uint64_t ino = kvfs_session_ino(s);
 	uint32_t epoch = kvfs_session_epoch(s);
 	char *copy = name ? strdup(name) : NULL;
 	pid_t opener = kv_process_of(tid);
 	struct kvfs_stat st = {0};
 	struct kv_node *n = NULL;
-	int r = kvfs_session_stat(s, &st);
+	int r = name ? share_number(nodes, s, parent, name) : 0;
+	uint64_t ino = kvfs_session_ino(s);
+
+	if (r == 0)
+		r = kvfs_session_stat(s, &st);
 
 	kv_nodes_lock(nodes);
 	if (r == 0 && (!name || copy))
@@ -170,30 +215,6 @@ void kv_node_published(struct kv_nodes *nodes, struct kv_node *n, uint32_t epoch
 		kv_node_shared_passed(nodes, ino);
 	if (epoch > 1)
 		kv_node_changed(nodes, ino, epoch - 1);
-}
-
-/* The next session of that name in the chain after `l`, itself included. */
-static struct kv_node *named_from(struct kv_link *l, uint64_t parent, const char *name)
-{
-	for (; l; l = l->next) {
-		struct kv_node *n = KV_NODE_OF(l, by_name);
-
-		if (n->parent == parent && strcmp(n->name, name) == 0)
-			return n;
-	}
-	return NULL;
-}
-
-static struct kv_node *first_named(struct kv_nodes *nodes, uint64_t parent, const char *name)
-{
-	if (!nodes->by_name.used)
-		return NULL;
-	return named_from(kv_table_chain(&nodes->by_name, kv_hash_name(parent, name)), parent, name);
-}
-
-static struct kv_node *next_named(struct kv_node *n, uint64_t parent, const char *name)
-{
-	return named_from(n->by_name.next, parent, name);
 }
 
 struct kv_node *kv_node_pending(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const char *name)

@@ -85,8 +85,8 @@ static int publish(struct kv_nodes *nodes, struct kv_node *n)
 
 	if (n->dropped)
 		return 0;
-	if (n->name && n->appends && !n->wrote)
-		/* `: >> new` makes the key, but must not empty what others appended to it meanwhile. */
+	if (n->name && !n->truncates && !n->wrote)
+		/* `: >> new`, touch, or a database before its first lock: makes the key, but must not empty what others wrote to it meanwhile. */
 		r = kvfs_session_append(n->session, "", 0);
 	else
 		r = kvfs_session_publish(n->session);

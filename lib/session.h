@@ -16,6 +16,12 @@ struct kv_session_xattr {
 	struct kv_session_xattr *next;
 };
 
+/* An inode number that several new keys were promised: one gets it. */
+struct kv_number {
+	_Atomic unsigned refs;
+	bool used; /* under the write lock: in a transaction, committed or not */
+};
+
 struct kvfs_session {
 	struct kv_core *core;
 	struct kvfs_session *prev, *next; /* protected by core->sessions_lock */
@@ -23,6 +29,7 @@ struct kvfs_session {
 
 	/* what it will be published as */
 	uint64_t ino;
+	struct kv_number *number; /* is_new: `ino` is promised to others too; else NULL */
 	uint64_t parent; /* is_new: where it will be named */
 	char name[KVFS_NAME_MAX + 1];
 	char *key; /* is_new, instead of parent and name: a whole key, whose directories are made then */
@@ -106,6 +113,7 @@ void kv_session_patch(struct kvfs_session *s, struct kv_edit *ed, struct kv_sess
 /* As kvfs_session_seek. */
 int64_t kv_session_seek(struct kvfs_session *s, uint64_t offset, bool hole);
 void kv_session_free_xattrs(struct kvfs_session *s);
+void kv_session_put_number(struct kvfs_session *s);
 
 #define KV_SESSION_BUFFERS 256u /* chunks one session keeps in memory: 8 MiB */
 

@@ -32,6 +32,43 @@ uint64_t kvfs_session_ino(struct kvfs_session *s)
 	return s->ino;
 }
 
+void kv_session_put_number(struct kvfs_session *s)
+{
+	if (s->number && --s->number->refs == 0)
+		free(s->number);
+	s->number = NULL;
+}
+
+static struct kv_number *promise(struct kvfs_session *s)
+{
+	if (!s->number) {
+		s->number = calloc(1, sizeof(*s->number));
+		if (!s->number)
+			return NULL;
+		s->number->refs = 1;
+	}
+	s->number->refs++;
+	return s->number;
+}
+
+int kvfs_session_share_ino(struct kvfs_session *s, struct kvfs_session *with)
+{
+	int r = kv_core_check(s->core);
+	if (r || s == with)
+		return r;
+	KV_GUARD(s < with ? &s->lock : &with->lock);
+	KV_GUARD(s < with ? &with->lock : &s->lock);
+	if (!s->is_new || !with->is_new)
+		return 0;
+	struct kv_number *number = promise(with);
+	if (!number)
+		return kv_fail(ENOMEM);
+	kv_session_put_number(s);
+	s->number = number;
+	s->ino = with->ino;
+	return 0;
+}
+
 bool kvfs_session_is_new(struct kvfs_session *s)
 {
 	if (kv_core_check(s->core))

@@ -125,6 +125,36 @@ static void test_create_meets_others(void **state)
 	assert_absent(s, "d");
 }
 
+/* The number is the key's, whoever publishes first; when that key moved away, the next gets another. */
+static void test_shared_number(void **state)
+{
+	struct kvfs_store *s = ((struct api *)*state)->store;
+	struct kvfs_session *a = create(s, root, "k", false), *b = create(s, root, "k", false), *c = create(s, root, "k", false);
+	uint64_t ino = kvfs_session_ino(a);
+
+	assert_int_not_equal(kvfs_session_ino(b), ino);
+	assert_ok(kvfs_session_share_ino(b, a));
+	assert_ok(kvfs_session_share_ino(c, b));
+	assert_int_equal(kvfs_session_ino(b), ino);
+	assert_int_equal(kvfs_session_ino(c), ino);
+	put_at(b, "b", 0);
+	assert_ok(kvfs_session_publish(b));
+	assert_int_equal(ino_of(s, "k"), ino);
+	assert_ok(kvfs_session_publish(a));
+	assert_int_equal(ino_of(s, "k"), ino);
+	assert_text(s, "k", "");
+	assert_ok(kvfs_rename(s, "k", "away", 0));
+	assert_ok(kvfs_session_share_ino(c, a)); /* published: nothing happens */
+	put_at(c, "c", 0);
+	assert_ok(kvfs_session_publish(c));
+	assert_int_equal(ino_of(s, "away"), ino);
+	assert_int_not_equal(ino_of(s, "k"), ino);
+	assert_int_equal(ino_of(s, "k"), kvfs_session_ino(c));
+	kvfs_session_close(a);
+	kvfs_session_close(b);
+	kvfs_session_close(c);
+}
+
 static void test_rename_of_the_unpublished(void **state)
 {
 	struct kvfs_store *s = ((struct api *)*state)->store;
@@ -583,6 +613,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		API_TEST(test_create),
 		API_TEST(test_create_meets_others),
+		API_TEST(test_shared_number),
 		API_TEST(test_rename_of_the_unpublished),
 		API_TEST(test_attributes_before_publication),
 		API_TEST(test_open_publish_close),

@@ -553,3 +553,31 @@ def test_sqlite_between_processes(b):
     seen = sqlite3.connect(b.path('db'))
     equal(seen.execute('pragma integrity_check').fetchall(), [('ok',)])
     equal(seen.execute('select who, count(*), count(distinct i) from t group by who').fetchall(), [('a', 100, 100), ('b', 100, 100)])
+
+
+CREATE = '''
+import sqlite3, sys, time
+while time.time() < float(sys.argv[3]):
+    pass
+c = sqlite3.connect(sys.argv[1], timeout=60, isolation_level=None)
+c.execute('begin immediate')
+c.execute('create table if not exists t (who text)')
+c.execute('insert into t values (?)', (sys.argv[2],))
+c.execute('commit')
+c.close()
+'''
+
+
+def test_sqlite_made_by_several_processes_at_once(b):
+    b.up('-o', 'durability=none')
+    names = ['a', 'b', 'c', 'd']
+    for turn in range(8):
+        start = str(time.time() + 0.3)
+        all_of_them = [subprocess.Popen([sys.executable, '-c', CREATE, b.path(f'db{turn}'), who, start], stderr=subprocess.PIPE)
+                       for who in names]
+        for process in all_of_them:
+            error = process.communicate(timeout=100)[1]
+            equal((process.returncode, error), (0, b''), turn)
+        seen = sqlite3.connect(b.path(f'db{turn}'))
+        equal([who for who, in seen.execute('select who from t order by who')], names)
+        seen.close()

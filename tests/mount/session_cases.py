@@ -286,6 +286,53 @@ def test_created_by_two(b):
     child.end()
 
 
+def test_made_by_several_is_one_file(b):
+    """They see one inode number, before and after; and who only opened it, without O_TRUNC, empties nothing (touch does so)."""
+    b.up()
+    for turn in 'first', 'last':
+        path = b.path(turn)
+        others = [Child({'open': lambda s, path=path: s.update(fd=os.open(path, os.O_RDWR | os.O_CREAT)),
+                         'ino': lambda s: os.fstat(s['fd']).st_ino,
+                         'write': lambda s: os.write(s['fd'], b'written'),
+                         'close': lambda s: os.close(s['fd'])}) for _ in range(3)]
+        for child in others:
+            child.do('open')
+        inos = {child.do('ino') for child in others}
+        equal(len(inos), 1, inos)
+        writer = others.pop(0 if turn == 'first' else -1)
+        writer.do('write')
+        writer.do('close')
+        equal({os.stat(path).st_ino}, inos)
+        equal({child.do('ino') for child in others}, inos)
+        for child in others:
+            child.do('close')
+        equal(get(path), b'written')
+        equal({os.stat(path).st_ino}, inos)
+        for child in [*others, writer]:
+            child.end()
+
+
+def test_a_number_that_several_were_promised_is_used_once(b):
+    """One publishes and the key is removed: the next must not bring back what the kernel knows of that number."""
+    b.up()
+    children = [Child({'open': lambda s: s.update(fd=os.open(b.path('k'), NEW)), 'write': lambda s, data=data: os.write(s['fd'], data),
+                       'close': lambda s: os.close(s['fd'])}) for data in (b'the first one, and longer', b'second')]
+    for child in children:
+        child.do('open')
+        child.do('write')
+    children[0].do('close')
+    equal(get(b.path('k')), b'the first one, and longer')
+    held = os.open(b.path('k'), os.O_RDONLY)
+    b.kvfs('mv', 'k', 'moved')
+    children[1].do('close')
+    equal((get(b.path('k')), get(b.path('moved'))), (b'second', b'the first one, and longer'))
+    assert os.stat(b.path('k')).st_ino != os.stat(b.path('moved')).st_ino
+    equal(os.read(held, 99), b'the first one, and longer')
+    os.close(held)
+    for child in children:
+        child.end()
+
+
 def test_appends_are_published_one_by_one(b):
     b.up()
     fd = os.open(b.path('log'), NEW | os.O_APPEND)
