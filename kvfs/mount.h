@@ -20,8 +20,8 @@
 #define KV_LEASE_S 1.0
 /* From a LOOKUP or CREATE to the end of its system call: of ids that only that call knows. */
 #define KV_SETTLE_S 0.05
-/* Bytes of a value from which the kernel's pages of it are dropped at its close. */
-#define KV_DROP_PAGES_SIZE (256ull << 20)
+/* Bytes of a value whose pages the kernel is not left to drop in the call that deletes it. */
+#define KV_LARGE (64ull << 20)
 
 struct kv_mount_options {
 	const char *source; /* the store, as mount(8) shows it */
@@ -86,7 +86,8 @@ double kv_timeout(const struct kv_mount *m, bool may);
 /* mount_notify.c */
 struct kv_notifier;
 int kv_notifier_start(struct kv_mount *m, struct kv_notifier **ret);
-/* Has the kernel drop its pages of a node: soon; and give it back; and then answer the request.  The first takes NULL. */
+/* Has the kernel drop its pages of a node: of a large deleted value, begun when this returns (nearly always; takes NULL); soon, and gives
+ * it back; and then answers the request. */
 void kv_notifier_drop_large(struct kv_notifier *n, fuse_ino_t id);
 void kv_notifier_drop_spoiled(void *mount, struct kv_node *node);
 void kv_notifier_drop_then_reply(struct kv_notifier *n, fuse_ino_t id, fuse_req_t req, int error);

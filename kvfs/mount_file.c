@@ -143,13 +143,10 @@ void op_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 	struct kv_mount *m = kv_mount_of(req);
 	struct kv_handle *h = handle_of(fi);
 	uint64_t ino = kv_lock_ino(h);
-	struct kvfs_stat st = h->node->st;
-	bool large = (!h->node->session || kvfs_session_stat(h->node->session, &st) == 0) && st.size >= KV_DROP_PAGES_SIZE;
 
+	(void)id;
 	kv_writer_release(m->nodes, h);
 	kv_lock_release(m, ino, h);
-	if (large && !h->direct)
-		kv_notifier_drop_large(m->notifier, id);
 	free(h);
 	kv_reply(req, 0);
 }

@@ -111,6 +111,18 @@ void op_link(fuse_req_t req, fuse_ino_t id, fuse_ino_t parent, const char *name)
 	reply_made(req, r, &st);
 }
 
+/* The inode of a value has lost its last name. */
+static void gone(struct kv_mount *m, const struct kvfs_stat *st)
+{
+	struct kv_face face;
+
+	kv_writer_gone(m->nodes, st->ino);
+	if (!S_ISREG(st->mode) || st->size < KV_LARGE)
+		return;
+	kv_node_face(m->nodes, st, &face);
+	kv_notifier_drop_large(m->notifier, face.id);
+}
+
 void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct kv_mount *m = kv_mount_of(req);
@@ -123,7 +135,7 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 	}
 	r = kvfs_ll_unlink(m->store, parent, name, &st);
 	if (r == 0 && st.nlink == 0)
-		kv_writer_gone(m->nodes, st.ino);
+		gone(m, &st);
 	else if (r == 0)
 		kv_node_changed(m->nodes, st.ino, st.epoch);
 	kv_reply(req, named(r));
@@ -190,7 +202,7 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t p
 	if (r == 0 && !(flags & RENAME_EXCHANGE)) {
 		(void)kv_writer_unlink(m->nodes, tid, parent2, name2);
 		if (replaced.ino && replaced.nlink == 0)
-			kv_writer_gone(m->nodes, replaced.ino);
+			gone(m, &replaced);
 		else if (replaced.ino)
 			kv_node_changed(m->nodes, replaced.ino, replaced.epoch);
 	}

@@ -5,15 +5,19 @@
  * for that (an answer, or the reuse of a node id) is handed over with it.
  *
  * Three things need their pages dropped.  A spoiled node, whose number would otherwise lead to pages of no version.  A cached session
- * that took in others' changes, before its fsync or lock is answered.  And a large value at its close: the kernel would keep the pages,
- * to drop them when the name goes, and an unlink would wait for as many as the value has. */
+ * that took in others' changes, before its fsync or lock is answered.  And a large value that is deleted: the kernel drops the pages of
+ * an inode when nobody has it any more, in the call that let it go; the thread here has it while it drops them, so unlink(2) does not
+ * wait for as many as the value has. */
 #include "mount.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <time.h>
 
-enum { LARGE_MAX = 64 }; /* large values waiting; more at once are left to the kernel */
+enum {
+	LARGE_MAX = 64, /* large values waiting; more at once are left to the kernel */
+	BEGIN_MS = 10, /* how long one is waited for to begin */
+};
 
 struct job {
 	struct job *next;
@@ -28,10 +32,11 @@ struct kv_notifier {
 	pthread_t thread;
 	struct kv_mount *mount;
 	pthread_mutex_t mutex;
-	pthread_cond_t work;
+	pthread_cond_t work, begin;
 	/* protected by mutex */
 	struct job *first, **last;
 	unsigned large;
+	uint64_t pushed, begun; /* jobs, ever */
 	bool stop;
 };
 
@@ -62,6 +67,8 @@ static void *run(void *arg)
 		if (!n->first)
 			n->last = &n->first;
 		n->large -= j->large;
+		n->begun++;
+		pthread_cond_broadcast(&n->begin);
 		pthread_mutex_unlock(&n->mutex);
 		(void)fuse_lowlevel_notify_inval_inode(n->mount->se, j->id, 0, 0);
 		finish(n->mount, j);
@@ -88,6 +95,7 @@ static bool push(struct kv_notifier *n, const struct job *job)
 	n->large += j->large;
 	*n->last = j;
 	n->last = &j->next;
+	n->pushed++;
 	pthread_cond_signal(&n->work);
 	pthread_mutex_unlock(&n->mutex);
 	return true;
@@ -103,6 +111,7 @@ int kv_notifier_start(struct kv_mount *m, struct kv_notifier **ret)
 	n->last = &n->first;
 	pthread_mutex_init(&n->mutex, NULL);
 	pthread_cond_init(&n->work, NULL);
+	pthread_cond_init(&n->begin, NULL);
 	int r = pthread_create(&n->thread, NULL, run, n);
 	if (r) {
 		free(n);
@@ -114,7 +123,20 @@ int kv_notifier_start(struct kv_mount *m, struct kv_notifier **ret)
 
 void kv_notifier_drop_large(struct kv_notifier *n, fuse_ino_t id)
 {
-	(void)push(n, &(struct job){.id = id, .large = true});
+	struct timespec until;
+	uint64_t turn;
+
+	if (!push(n, &(struct job){.id = id, .large = true}))
+		return;
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += BEGIN_MS * 1000000;
+	until.tv_sec += until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	pthread_mutex_lock(&n->mutex);
+	turn = n->pushed; /* or a later one's, if others come in between */
+	while (n->begun < turn && pthread_cond_clockwait(&n->begin, &n->mutex, CLOCK_MONOTONIC, &until) == 0)
+		;
+	pthread_mutex_unlock(&n->mutex);
 }
 
 void kv_notifier_drop_spoiled(void *mount, struct kv_node *node)
@@ -172,6 +194,7 @@ bool kv_notifier_stop(struct kv_notifier *n)
 		return false;
 	pthread_mutex_destroy(&n->mutex);
 	pthread_cond_destroy(&n->work);
+	pthread_cond_destroy(&n->begin);
 	free(n);
 	return true;
 }

@@ -93,6 +93,20 @@ def test_read_again_is_one_open(b):
         b.told.wait(10)
 
 
+def test_a_large_value_read_again_is_one_open(b):
+    """Its pages stay in the kernel for as long as there is memory; so do those of small ones."""
+    def read(path):
+        with open(path, 'rb', 0) as file:
+            while file.read(1 << 20):
+                pass
+    requests = stored(b, k=b'')
+    path = b.path('d/k')
+    os.truncate(path, 300 << 20)
+    read(path)
+    only({'OPEN', 'GETATTR'}, requests.of(read, path))
+    os.unlink(path)
+
+
 def test_first_read_is_three(b):
     sizes = (100, 4096, 100_000, ONE)
     requests = stored(b, **{f'k{size}': b'%07d' % size * (size // 7) + b'.' * (size % 7) for size in sizes})
