@@ -171,6 +171,8 @@ bool kvfs_session_is_new(struct kvfs_session *s);
 bool kvfs_session_is_dirty(struct kvfs_session *s);
 /* A new key is renamed before it is published. -EINVAL when it is published already, -EEXIST the new name is reserved. */
 KVFS_MUST_CHECK int kvfs_session_rename(struct kvfs_session *s, uint64_t parent, const char *name);
+/* Others may make the name from now on. */
+void kvfs_session_unreserve(struct kvfs_session *s);
 /* The key was unlinked or replaced: publish does nothing from now on; reads and writes go on as on an unlinked file. */
 void kvfs_session_orphan(struct kvfs_session *s);
 /* Publishes everything so far in one transaction and goes on from there; 0 when there is nothing to publish or the

@@ -14,11 +14,6 @@ static int named(int r)
 	return r == -ESTALE ? -ENOENT : r;
 }
 
-static int check_free(fuse_req_t req, fuse_ino_t parent, const char *name)
-{
-	return kv_node_reserved(kv_mount_of(req)->nodes, kv_tid_of(req), parent, name) ? -EEXIST : 0;
-}
-
 static void reply_made(fuse_req_t req, int error, const struct kvfs_stat *st)
 {
 	struct kv_face face;
@@ -61,30 +56,24 @@ void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forg
 void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 {
 	struct kvfs_stat st;
-	int r = check_free(req, parent, name);
+	int r = kvfs_ll_mkdir(kv_mount_of(req)->store, parent, name, mode & 07777, kv_cred_of(req), &st);
 
-	if (r == 0)
-		r = kvfs_ll_mkdir(kv_mount_of(req)->store, parent, name, mode & 07777, kv_cred_of(req), &st);
 	reply_made(req, r, &st);
 }
 
 void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
 {
 	struct kvfs_stat st;
-	int r = check_free(req, parent, name);
+	int r = kvfs_ll_mknod(kv_mount_of(req)->store, parent, name, mode, (uint32_t)rdev, kv_cred_of(req), &st);
 
-	if (r == 0)
-		r = kvfs_ll_mknod(kv_mount_of(req)->store, parent, name, mode, (uint32_t)rdev, kv_cred_of(req), &st);
 	reply_made(req, r, &st);
 }
 
 void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
 {
 	struct kvfs_stat st;
-	int r = check_free(req, parent, name);
+	int r = kvfs_ll_symlink(kv_mount_of(req)->store, target, parent, name, kv_cred_of(req), &st);
 
-	if (r == 0)
-		r = kvfs_ll_symlink(kv_mount_of(req)->store, target, parent, name, kv_cred_of(req), &st);
 	reply_made(req, r, &st);
 }
 
@@ -94,10 +83,10 @@ void op_link(fuse_req_t req, fuse_ino_t id, fuse_ino_t parent, const char *name)
 	struct kv_node *n = kv_node_session_of(m->nodes, kv_tid_of(req), id);
 	uint64_t ino = kv_node_ino(id);
 	struct kvfs_stat st;
-	int r = check_free(req, parent, name);
+	int r = 0;
 
 	/* Two names for one value: so there must be a value. */
-	if (r == 0 && n && kvfs_session_is_new(n->session)) {
+	if (n && kvfs_session_is_new(n->session)) {
 		r = kv_writer_publish(m->nodes, n);
 		ino = kvfs_session_ino(n->session);
 	}
@@ -180,7 +169,7 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t p
 	pid_t tid = kv_tid_of(req);
 	struct kvfs_stat replaced = {0};
 	unsigned how = 0;
-	int r = flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE) ? -EINVAL : check_free(req, parent2, name2);
+	int r = flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE) ? -EINVAL : 0;
 
 	if (flags & RENAME_NOREPLACE)
 		how |= KVFS_RENAME_NOREPLACE;
@@ -194,6 +183,8 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t p
 	} else if (r == 0 && rename_pending(req, parent, name, parent2, name2, flags, &r)) {
 		kv_reply(req, named(r));
 		return;
+	} else if (r == 0) {
+		kv_writer_give_up_name(m->nodes, tid, parent2, name2);
 	}
 	kv_feed_expect(parent2, name2);
 	if (r == 0)

@@ -282,8 +282,6 @@ struct kv_node *kv_node_pending(struct kv_nodes *nodes, pid_t tid, uint64_t pare
 bool kv_node_is_pending(struct kv_nodes *nodes, uint64_t parent, const char *name);
 /* The caller's newest session on a published key that has something to publish, referenced; else NULL. */
 struct kv_node *kv_node_own_changes(struct kv_nodes *nodes, pid_t tid, uint64_t ino);
-/* True when another process has reserved the name. */
-bool kv_node_reserved(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const char *name);
 /* A session on `ino` that is not dropped, referenced; else NULL. */
 struct kv_node *kv_node_session_on(struct kv_nodes *nodes, uint64_t ino);
 /* Moves an unpublished session to another name. */

@@ -660,8 +660,6 @@ static int create_session(struct kv_nodes *nodes, pid_t tid, uint64_t parent, co
 	struct kvfs_stat st;
 	int r;
 
-	if (kv_node_reserved(nodes, tid, parent, name))
-		return -EEXIST;
 	for (int tries = 0; !(flags & O_EXCL) && tries < KV_NODE_TRIES; tries++) {
 		r = kvfs_ll_lookup(nodes->store, parent, name, &st);
 		if (r == -ENOENT)

@@ -241,18 +241,6 @@ bool kv_node_is_pending(struct kv_nodes *nodes, uint64_t parent, const char *nam
 	return found;
 }
 
-bool kv_node_reserved(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const char *name)
-{
-	bool reserved = false;
-
-	kv_nodes_lock(nodes);
-	for (struct kv_node *n = first_named(nodes, parent, name); n; n = next_named(n, parent, name))
-		if (n->reserved && !kv_node_own(n, tid))
-			reserved = true;
-	kv_nodes_unlock(nodes);
-	return reserved;
-}
-
 struct kv_node *kv_node_session_on(struct kv_nodes *nodes, uint64_t ino)
 {
 	struct kv_node *found = NULL;

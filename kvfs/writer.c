@@ -440,6 +440,15 @@ bool kv_writer_rename(
 	return found;
 }
 
+void kv_writer_give_up_name(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const char *name)
+{
+	struct kv_node *n = kv_node_pending(nodes, tid, parent, name);
+
+	if (n)
+		kvfs_session_unreserve(n->session);
+	kv_node_put(nodes, n);
+}
+
 int kv_writer_publish_name(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const char *name)
 {
 	struct kv_node *n;

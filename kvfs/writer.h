@@ -37,6 +37,8 @@ void kv_writer_abandon(struct kv_nodes *nodes, struct kv_handle *h);
 bool kv_writer_unlink(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const char *name);
 bool kv_writer_rename(
 	struct kv_nodes *nodes, pid_t tid, uint64_t parent, const char *name, uint64_t parent2, const char *name2, int *ret_error);
+/* The caller renames something to a name that it has reserved itself. */
+void kv_writer_give_up_name(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const char *name);
 /* Publishes the caller's unpublished sessions of a name, for what needs them in the store. */
 int kv_writer_publish_name(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const char *name);
 /* The inode lost its last name: its sessions go on as on an unlinked file. */

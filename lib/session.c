@@ -665,6 +665,15 @@ ssize_t kvfs_session_append(struct kvfs_session *s, const void *buf, size_t len)
 	return r ? r : (ssize_t)len;
 }
 
+void kvfs_session_unreserve(struct kvfs_session *s)
+{
+	if (kv_core_check(s->core))
+		return;
+	KV_GUARD(&s->lock);
+	s->excl = false;
+	kv_session_give_back_name(s);
+}
+
 void kvfs_session_orphan(struct kvfs_session *s)
 {
 	if (kv_core_check(s->core))

@@ -286,6 +286,26 @@ def test_created_by_two(b):
     child.end()
 
 
+def test_a_name_one_reserved_is_replaced(b):
+    """rename(2) replaces what the process sees there, also what it made by O_EXCL and has not published; others cannot."""
+    b.up()
+    put(b.path('a'), b'a')
+    fd = os.open(b.path('t'), NEW | os.O_EXCL)
+    os.write(fd, b'temporary')
+    for call in os.mkdir, os.mknod:
+        fails(errno.EEXIST, call, b.path('t'))
+        fails(errno.EEXIST, elsewhere, call, b.path('t'))
+    fails(errno.EEXIST, os.link, b.path('a'), b.path('t'))
+    fails(errno.EEXIST, elsewhere, os.rename, b.path('a'), b.path('t'))
+    os.rename(b.path('a'), b.path('t'))
+    equal(get(b.path('t')), b'a')
+    equal(os.fstat(fd).st_nlink, 0)
+    os.write(fd, b', unlinked')
+    os.close(fd)
+    equal(get(b.path('t')), b'a')
+    equal(b.kvfs('ls'), b't\n')
+
+
 def test_made_by_several_is_one_file(b):
     """They see one inode number, before and after; and who only opened it, without O_TRUNC, empties nothing (touch does so)."""
     b.up()
