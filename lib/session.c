@@ -436,10 +436,10 @@ static int find_target(struct kvfs_session *s, struct kv_edit *ed, struct kv_ino
 	if (r)
 		return r;
 	struct kv_make make = {.mode = s->st.mode, .uid = s->st.uid, .gid = s->st.gid, .ino = s->ino};
-	if (s->number && s->number->used)
-		make.ino = 0; /* another one's, whose key was removed or renamed since */
+	if (s->number && s->number->user && s->number->user != s)
+		make.ino = 0; /* another's, whose key was removed or renamed since */
 	else if (s->number)
-		s->number->used = true;
+		s->number->user = s;
 	r = kv_namei_make(ed, place.parent, place.name, place.len, &make, ret);
 	if (r == 0 && !s->key)
 		ret->rec.gid = s->st.gid; /* chown before publication outranks the directory's setgid bit */
