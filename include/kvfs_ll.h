@@ -159,7 +159,7 @@ KVFS_MUST_CHECK int kvfs_session_removexattr(struct kvfs_session *s, const char 
 /* The inode number that the session has or will have; it changes only when somebody else makes a new key's name first. */
 uint64_t kvfs_session_ino(struct kvfs_session *s);
 /* For a new key that `with`, of the same store, is for too: has the number that `with` has from now on, so that the key has it, whichever
- * is published first.  Nothing happens when one is published.  -ENOMEM */
+ * is published first.  Nothing happens when the number is somebody's by now.  -ENOMEM */
 KVFS_MUST_CHECK int kvfs_session_share_ino(struct kvfs_session *s, struct kvfs_session *with);
 /* The epoch of the version that the session is based on: opened, refreshed or published last.  0 of a new key. */
 uint32_t kvfs_session_epoch(struct kvfs_session *s);

@@ -19,7 +19,7 @@ struct kv_session_xattr {
 /* An inode number that several new keys were promised: one gets it. */
 struct kv_number {
 	_Atomic unsigned refs;
-	const struct kvfs_session *user; /* under the write lock: who has published with it, or tried; NULL nobody */
+	const struct kvfs_session *_Atomic user; /* set under the write lock: who has published with it, or tried; NULL nobody */
 };
 
 struct kvfs_session {
