@@ -1,5 +1,6 @@
 /* What a call costs in a mount of kvfs beside a file system that does nothing (nothing_fs), both through the kernel: the same calls in
- * turns within one run.  Prints the median, least and greatest ratio over the rounds.  kvfs commits without flushes.
+ * turns within one run.  Prints the median, least and greatest ratio over the rounds.  kvfs commits without flushes.  Of what commits, the
+ * library does the same to a store without a mount, in the same round: `and` is the ratio of what is left when that is taken off.
  *
  *   mount_bench DIR [ROUNDS [MIB]]     DIR must not exist, and is left there, unmounted; MIB: of the large value (256, 0 for none)
  *
@@ -22,6 +23,7 @@ enum { FUSE_MAGIC = 0x65735546 };
 /* The two mounts: [0] kvfs, [1] nothing_fs. */
 static char mounts[2][PATH_CAP / 2];
 static pid_t servers[2];
+static struct kvfs_store *bare; /* that has no mount */
 static size_t large_mib = 256;
 static char piece[PIECE];
 
@@ -115,6 +117,19 @@ static void mount_both(const char *dir)
 	await_mount(1);
 }
 
+static void open_bare(const char *dir)
+{
+	struct kvfs_options opt = {.size = sizeof(opt), .flags = KVFS_CREATE, .durability = KVFS_NONE, .purpose = "bench"};
+	struct kvfs_error err;
+	char path[PATH_CAP];
+
+	snprintf(path, sizeof(path), "%s/bare", dir);
+	if (kvfs_open(path, &opt, &bare, &err) < 0) {
+		fprintf(stderr, "mount_bench: %s\n", err.text);
+		exit(1);
+	}
+}
+
 /* ---- what is measured: each returns microseconds for one operation ---- */
 
 struct what {
@@ -123,6 +138,8 @@ struct what {
 	double (*one)(const struct what *w, const char *mnt, size_t round);
 	size_t times;
 	bool large; /* of the large value: fewer rounds, and shown as GB/s */
+	int (*commit)(const char *key, size_t size); /* the store's part of it; NULL: it commits nothing */
+	bool fresh; /* of keys that are not there before the round */
 };
 
 static const char *path_of(const char *mnt, const char *fmt, size_t a, size_t b)
@@ -286,20 +303,48 @@ static double time_large_read(const struct what *w, const char *mnt, size_t roun
 	return now_us() - begin;
 }
 
+static int put(const char *key, size_t size)
+{
+	return kvfs_put(bare, key, piece, size, NULL, NULL);
+}
+
+static int append(const char *key, size_t size)
+{
+	return kvfs_append(bare, key, piece, size);
+}
+
+static int delete (const char *key, size_t size)
+{
+	(void)size;
+	return kvfs_del(bare, key);
+}
+
+static double time_commits(const struct what *w, size_t round)
+{
+	double begin = now_us();
+	char key[PATH_CAP];
+
+	for (size_t i = 0; i < w->times; i++) {
+		snprintf(key, sizeof(key), "%s%zu-%zu", w->fresh ? "new" : w->name, w->fresh ? round : 0, w->fresh ? i : i % KEYS);
+		MUST(w->commit(key, w->size));
+	}
+	return (now_us() - begin) / (double)w->times;
+}
+
 static const struct what whats[] = {
-	{"read 100 B", 100, time_reads, 500, false},
-	{"read 4 KiB", 4096, time_reads, 500, false},
-	{"read 128 KiB", PIECE, time_reads, 200, false},
-	{"stat", 100, time_stats, 2000, false},
-	{"overwrite 100 B", 100, time_overwrites, 200, false},
-	{"overwrite 4 KiB", 4096, time_overwrites, 200, false},
-	{"append 100 B", 100, time_appends, 200, false},
-	{"create 100 B", 100, time_creates, 200, false},
-	{"unlink", 100, time_unlinks, 200, false},
-	{"ls -l of 1,000", 0, time_lists, 5, false},
-	{"large write", 0, time_large_write, 1, true},
-	{"large cold read", 1, time_large_read, 1, true},
-	{"large warm read", 0, time_large_read, 1, true},
+	{"read 100 B", 100, time_reads, 500, false, NULL, false},
+	{"read 4 KiB", 4096, time_reads, 500, false, NULL, false},
+	{"read 128 KiB", PIECE, time_reads, 200, false, NULL, false},
+	{"stat", 100, time_stats, 2000, false, NULL, false},
+	{"overwrite 100 B", 100, time_overwrites, 200, false, put, false},
+	{"overwrite 4 KiB", 4096, time_overwrites, 200, false, put, false},
+	{"append 100 B", 100, time_appends, 200, false, append, false},
+	{"create 100 B", 100, time_creates, 200, false, put, true},
+	{"unlink", 100, time_unlinks, 200, false, delete, true},
+	{"ls -l of 1,000", 0, time_lists, 5, false, NULL, false},
+	{"large write", 0, time_large_write, 1, true, NULL, false},
+	{"large cold read", 1, time_large_read, 1, true, NULL, false},
+	{"large warm read", 0, time_large_read, 1, true, NULL, false},
 };
 enum { WHATS = sizeof(whats) / sizeof(*whats) };
 
@@ -325,11 +370,13 @@ static void load(const char *mnt)
 
 static void measure(const struct what *w, size_t rounds)
 {
-	static double us[2][ROUNDS_MAX], ratio[ROUNDS_MAX];
+	static double us[2][ROUNDS_MAX], ratio[ROUNDS_MAX], commit[ROUNDS_MAX], rest[ROUNDS_MAX];
 	size_t first = w->large ? 0 : 1; /* a small one's first round warms */
 	double median;
 
-	for (size_t r = 0; r < rounds + first; r++)
+	for (size_t r = 0; r < rounds + first; r++) {
+		double own = w->commit ? time_commits(w, r) : 0;
+
 		for (size_t turn = 0; turn < 2; turn++) {
 			size_t which = (turn ^ r) & 1;
 			double took = w->one(w, mounts[which], r);
@@ -337,8 +384,13 @@ static void measure(const struct what *w, size_t rounds)
 			if (r >= first)
 				us[which][r - first] = took;
 		}
-	for (size_t r = 0; r < rounds; r++)
+		if (r >= first)
+			commit[r - first] = own;
+	}
+	for (size_t r = 0; r < rounds; r++) {
 		ratio[r] = us[0][r] / us[1][r];
+		rest[r] = (us[0][r] - commit[r]) / us[1][r];
+	}
 	median = percentile(ratio, rounds, 0.5);
 	printf("%-16s ratio %.2f (%.2f .. %.2f)   nothing_fs ", w->name, median, ratio[0], ratio[rounds - 1]);
 	if (w->large) {
@@ -346,7 +398,10 @@ static void measure(const struct what *w, size_t rounds)
 
 		printf("%.2f GB/s, kvfs %.2f GB/s\n", mb / percentile(us[1], rounds, 0.5), mb / percentile(us[0], rounds, 0.5));
 	} else {
-		printf("%.1f us, kvfs %.1f us\n", percentile(us[1], rounds, 0.5), percentile(us[0], rounds, 0.5));
+		printf("%.1f us, kvfs %.1f us", percentile(us[1], rounds, 0.5), percentile(us[0], rounds, 0.5));
+		if (w->commit)
+			printf(", its commit %.1f us and %.2f", percentile(commit, rounds, 0.5), percentile(rest, rounds, 0.5));
+		printf("\n");
 	}
 	fflush(stdout);
 }
@@ -363,6 +418,7 @@ int main(int argc, char **argv)
 	}
 	memset(piece, 'v', sizeof(piece));
 	mount_both(argv[1]);
+	open_bare(argv[1]);
 	load(mounts[0]);
 	load(mounts[1]);
 	for (size_t i = 0; i < WHATS; i++)
