@@ -36,6 +36,7 @@ static bool is_one_of(const char *word, const char *const *list)
 struct request {
 	struct kv_mount_options mount;
 	char *kernel; /* the options for it so far */
+	const char *user; /* who serves, instead of root; or NULL */
 	bool read_only, make;
 };
 
@@ -66,6 +67,8 @@ static int take_option(struct cli *cli, struct request *q, const char *word)
 		return cli_usage(cli, "publish is close or write, not %s", cli_quote(strchr(word, '=') + 1));
 	} else if (strncmp(word, "on-kill=", strlen("on-kill=")) == 0) {
 		return cli_usage(cli, "on-kill is drop or commit, not %s", cli_quote(strchr(word, '=') + 1));
+	} else if (strncmp(word, "user=", strlen("user=")) == 0) {
+		q->user = strchr(word, '=') + 1;
 	} else if (is_one_of(word, for_kernel)) {
 		if (strcmp(word, "ro") == 0 || strcmp(word, "rw") == 0)
 			q->read_only = word[1] == 'o';
@@ -130,8 +133,14 @@ static int find_mountpoint(struct cli *cli, const char *arg, char *path)
 static int serve(struct cli *cli, struct request *q)
 {
 	unsigned flags = CLI_MAKE_DEFAULT | (q->make ? CLI_MAKE : 0);
+	struct kv_user user;
 	char why[1024];
+	int r = 0;
 
+	if (q->user && geteuid() != 0)
+		return cli_failf(cli, NULL, "only root can mount for another user (user=%s)", q->user);
+	if (q->user && ((r = kv_user_find(q->user, &user)) < 0 || (r = kv_user_begin(&user)) < 0))
+		return cli_failf(cli, NULL, "user %s: %s", cli_quote(q->user), r == -ENOENT ? "there is none of that name" : strerror(-r));
 	cli->options.purpose = "mount";
 	if (q->read_only)
 		flags = CLI_READ;
@@ -139,6 +148,9 @@ static int serve(struct cli *cli, struct request *q)
 		return CLI_TROUBLE;
 	q->mount.source = cli->store_path;
 	q->mount.kernel = q->kernel ? q->kernel : "";
+	q->mount.fuse_fd = -1;
+	if (q->user && (r = kv_user_mount(&q->mount, &user, &q->mount.fuse_fd)) < 0)
+		return cli_failf(cli, q->mount.mountpoint, "cannot mount: %s", strerror(-r));
 	if (kv_mount_run(cli->store, &q->mount, why, sizeof(why)) < 0)
 		return cli_failf(cli, q->mount.mountpoint, "%s", why);
 	return CLI_DONE;

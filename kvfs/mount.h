@@ -31,6 +31,7 @@ struct kv_mount_options {
 	bool commit_killed; /* what a killed writer wrote is published */
 	bool publish_write; /* what is written is published at each write */
 	int ready_fd; /* gets one byte when the mount answers; -1 none */
+	int fuse_fd; /* where the mount stands already (mount_user.c); -1: it is to be made */
 };
 
 struct kv_mount {
@@ -48,6 +49,18 @@ struct kv_mount {
 int kv_mount_run(struct kvfs_store *store, const struct kv_mount_options *options, char *why, size_t cap);
 /* Says what nobody else can be told: on stderr in the foreground, else in the system's log. */
 __attribute__((format(printf, 2, 3))) void kv_mount_log(const struct kv_mount *m, const char *fmt, ...);
+
+/* mount_user.c.  Root, who serves as somebody else. */
+struct kv_user {
+	uid_t uid;
+	gid_t gid;
+};
+/* A name or number; its groups become the process's. -ENOENT */
+int kv_user_find(const char *name, struct kv_user *ret);
+/* The store is opened as the user after this, */
+int kv_user_begin(const struct kv_user *user);
+/* and after this, mounted, the process is the user's for good. */
+int kv_user_mount(const struct kv_mount_options *o, const struct kv_user *user, int *ret_fd);
 
 /* Whether `path` is where a mount of FUSE type "kvfs" stands, dead or alive; the number of its device, and its store into
  * source[PATH_MAX] (both may be NULL). */

@@ -223,15 +223,21 @@ static void last_line(int fd, char *ret, size_t cap)
 static int mount_catching(struct kv_mount *m, char *why, size_t cap)
 {
 	int saved = dup(STDERR_FILENO), text = memfd_create("kvfs-mount", MFD_CLOEXEC);
+	char given[32];
+	const char *where = m->options->mountpoint;
 	int r;
 
+	if (m->options->fuse_fd >= 0) {
+		snprintf(given, sizeof(given), "/dev/fd/%d", m->options->fuse_fd);
+		where = given;
+	}
 	if (saved < 0 || text < 0) {
 		r = -errno;
 		snprintf(why, cap, "%s", strerror(errno));
 	} else {
 		if (!m->options->debug)
 			dup2(text, STDERR_FILENO);
-		r = fuse_session_mount(m->se, m->options->mountpoint);
+		r = fuse_session_mount(m->se, where);
 		dup2(saved, STDERR_FILENO);
 		if (r != 0) {
 			r = -EIO;

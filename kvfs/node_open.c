@@ -353,9 +353,9 @@ static bool means_session(struct kv_nodes *nodes, pid_t tid, const struct kv_nod
 	bool own, any;
 
 	kv_nodes_lock(nodes);
-	own = !n->direct || kv_node_own(n, tid) || (tid == 0 && n->opener == 0);
+	own = !n->direct || n->name || kv_node_own(n, tid) || (tid == 0 && n->opener == 0);
 	kv_nodes_unlock(nodes);
-	return own || kvfs_session_is_new(n->session) || kv_process_holds(tid, n->kernel_id, 0, KV_DESCRIPTOR_OPEN, &any) == 1;
+	return own || kv_process_holds(tid, n->kernel_id, 0, KV_DESCRIPTOR_OPEN, &any) == 1;
 }
 
 /* Whether the thread asks by a descriptor: fstat(2) does not try again. */

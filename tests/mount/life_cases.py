@@ -234,6 +234,30 @@ def test_crash_of_the_writer_does_not_leak(b):
     equal(get(b.path('n')), b'at last')
 
 
+def test_root_mounts_for_another_user(b):
+    """The process is that user's for good, and so are the store's files."""
+    user = pwd.getpwnam('nobody')
+    os.mkdir(b.base + '/theirs')
+    os.chown(b.base + '/theirs', user.pw_uid, user.pw_gid)
+    b.store = b.base + '/theirs/store'
+    b.up('--create', '-o', 'user=nobody,allow_other', init=False)
+    with open(f'/proc/{b.daemon()}/status', encoding='ascii') as file:
+        status = dict(line.split(':', 1) for line in file)
+    equal([set(status[name].split()) for name in ('Uid', 'Gid')], [{str(user.pw_uid)}, {str(user.pw_gid)}])
+    equal(int(status['CapPrm'], 16), 0)
+    equal({os.stat(os.path.join(b.store, name)).st_uid for name in os.listdir(b.store)}, {user.pw_uid})
+    put(b.path('k'), b'by root')
+    equal(os.stat(b.path('k')).st_uid, 0)
+    with open('/proc/self/mountinfo', encoding='utf-8') as file:
+        options = next(line for line in file if b.mnt in line).split()[5].split(',')
+    assert {'nosuid', 'nodev'} <= set(options), options
+    b.down()
+    b.daemon_gone()
+    equal(b.kvfs('get', 'k'), b'by root')
+    run(b.bin, 'mount', '-o', 'user=nosuch', b.store, b.mnt, status=2)
+    run('setpriv', '--reuid', str(user.pw_uid), '--clear-groups', b.bin, 'mount', '-o', 'user=root', b.store, b.mnt, status=2)
+
+
 def test_ordinary_user(b):
     """In a private mount namespace, with a /dev/fuse that everyone may open, as on a normal system."""
     user = pwd.getpwnam('nobody')
