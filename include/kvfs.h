@@ -379,7 +379,7 @@ struct kvfs_event {
 	uint32_t type; /* S_IFMT bits */
 	int64_t time_ns; /* CLOCK_REALTIME of the commit */
 	const char *key; /* valid until the next call on the watch; as the directories are named when the event is read.  Of a
-			    value with several names, one */
+			    value with several names one that is watched: if it can be, that by which it was changed */
 	const char *target; /* of RENAME_FROM (whose RENAME_TO is not told then): the new key; NULL when that is not watched */
 };
 /* Watches the key `dir` and, if it is a directory ("" is the root), its entries.  It is the name that is watched, whatever has it.

@@ -418,7 +418,7 @@ static int find_target(struct kvfs_session *s, struct kv_edit *ed, struct kv_ino
 	struct kv_place place;
 	ed->own_name = s->reserved;
 	if (!s->is_new) {
-		int r = kv_inode_load(&ed->txn, s->ino, ret);
+		int r = kv_namei_load_by(ed, s->ino, s->parent, s->name, ret);
 		return r ? r : kv_session_check_cond(s->cond, s->cond_version, true, ret->rec.version);
 	}
 	int r = find_place(s, ed, &place);
@@ -429,7 +429,7 @@ static int find_target(struct kvfs_session *s, struct kv_edit *ed, struct kv_ino
 			return -EEXIST;
 		if (!S_ISREG(place.ent.type))
 			return kv_fail(S_ISDIR(place.ent.type) ? EISDIR : S_ISLNK(place.ent.type) && s->key ? ELOOP : EEXIST);
-		r = kv_inode_load_at(&ed->txn, &place.ent, ret);
+		r = kv_namei_load(ed, &place, ret);
 		return r ? r : kv_session_check_cond(s->cond, s->cond_version, true, ret->rec.version);
 	}
 	r = kv_session_check_cond(s->cond, s->cond_version, false, 0);

@@ -30,7 +30,7 @@ struct kvfs_session {
 	/* what it will be published as */
 	uint64_t ino;
 	struct kv_number *number; /* is_new: `ino` is promised to others too; else NULL */
-	uint64_t parent; /* is_new: where it will be named */
+	uint64_t parent; /* where it will be named, or by which name it was opened: "" not known */
 	char name[KVFS_NAME_MAX + 1];
 	char *key; /* is_new, instead of parent and name: a whole key, whose directories are made then */
 	unsigned cond; /* with key: KVFS_IF_* */
