@@ -65,8 +65,11 @@ static int open_writing(struct kvfs_store *store, const char *key, unsigned flag
 	if (!*(key + strspn(key, "/")))
 		return kv_fail(EISDIR);
 	r = kv_session_new_key(store->core, key, mode & 07777, &st->session);
-	if (r == 0)
-		st->session->excl = flags & KVFS_STREAM_EXCL;
+	if (r == 0 && flags & KVFS_STREAM_EXCL) {
+		r = kv_session_reserve(st->session);
+		if (r)
+			kvfs_session_close(st->session);
+	}
 	return r;
 }
 

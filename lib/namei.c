@@ -88,11 +88,11 @@ int kv_namei_lookup(struct kv_txn *txn, const char *key, struct kv_dirent *ret)
 	return 0;
 }
 
-int kv_namei_key(struct kv_txn *txn, uint64_t dir, const char *name, char ret[KVFS_KEY_MAX + 1])
+int kv_namei_key(struct kv_txn *txn, uint64_t dir, const char *name, size_t len, char ret[KVFS_KEY_MAX + 1])
 {
 	char key[KVFS_KEY_MAX + 1];
 	struct kv_inode inode;
-	size_t at = KVFS_KEY_MAX, len = strlen(name);
+	size_t at = KVFS_KEY_MAX;
 	if (dir == 0)
 		return -ENOENT;
 	key[at] = 0;

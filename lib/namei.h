@@ -31,7 +31,7 @@ int kv_namei_load_by(struct kv_edit *ed, uint64_t ino, uint64_t parent, const ch
 
 /* The key of `name` in `dir` (name "": of the directory itself), as its directories are named in this transaction.  -ENOENT one is gone ·
  * -ENAMETOOLONG directories were moved too deep. */
-int kv_namei_key(struct kv_txn *txn, uint64_t dir, const char *name, char ret[KVFS_KEY_MAX + 1]);
+int kv_namei_key(struct kv_txn *txn, uint64_t dir, const char *name, size_t len, char ret[KVFS_KEY_MAX + 1]);
 
 struct kv_make {
 	uint32_t mode; /* with type */

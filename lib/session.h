@@ -74,6 +74,8 @@ int kv_session_check_cond(unsigned cond, uint64_t want, bool exists, uint64_t ve
 /* All with s->lock held. */
 /* Another session's reservation: -EEXIST.  What a publication decides, told early. */
 int kv_session_check_name(struct kvfs_session *s, uint64_t parent, const char *name);
+/* Of a new one: it is to make its name, and nobody else until then.  -EEXIST, -ENFILE. */
+int kv_session_reserve(struct kvfs_session *s);
 void kv_session_give_back_name(struct kvfs_session *s);
 int kv_session_publish(struct kvfs_session *s);
 /* In one transaction.  `last`: do not ask for another round (session_parts.c). */
