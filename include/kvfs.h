@@ -12,7 +12,7 @@
  *  - Fork: in a child, every handle that the parent opened is dead; each call on it answers -EBADFD and touches nothing.
  *    Open the store again in the child.  The closing calls are safe there and free memory only.
  *  - Durability: a writing call returns when its change is durable by the level the store was opened with.
- *  - A name that a program has reserved (a file of a mount opened with O_EXCL, until its close) cannot be made by anybody else: -EEXIST.
+ *  - A name that a program has reserved (a file of a mount opened with O_EXCL, or a stream with KVFS_STREAM_EXCL, until its close) cannot be made by anybody else: -EEXIST.
  *  - Common errors, not repeated below: -EINVAL illegal key or argument, -ENAMETOOLONG key or component too long, -ENOMEM,
  *    -EIO the disk failed, -ENOSPC the disk is full (nothing was changed), -EROFS opened read-only, -EUCLEAN a record is
  *    damaged (kvfs_damage() says which), -EBADFD the handle was inherited by fork.
@@ -330,11 +330,11 @@ enum {
 	KVFS_STREAM_READ = 1 << 0,
 	KVFS_STREAM_WRITE = 1 << 1,
 	KVFS_STREAM_CREATE = 1 << 2, /* make the key, and its directories, when published */
-	KVFS_STREAM_EXCL = 1 << 3, /* with CREATE: -EEXIST when it is there (now, or at publication) */
+	KVFS_STREAM_EXCL = 1 << 3, /* with CREATE: -EEXIST when it is there; else it is reserved: nobody else makes it meanwhile */
 	KVFS_STREAM_TRUNCATE =
 		1 << 4, /* replace the whole value; else the parts written replace those of the value as it is then */
 };
-/* -ENOENT · -EISDIR · -ENFILE too many old values held open. */
+/* -ENOENT · -EISDIR · -ENFILE too many old values held open, or names reserved. */
 KVFS_MUST_CHECK int kvfs_stream_open(
 	struct kvfs_store *store, const char *key, unsigned flags, mode_t mode, struct kvfs_stream **ret);
 /* Opens for reading as the transaction sees it; must be closed before the transaction ends. */
@@ -379,7 +379,7 @@ struct kvfs_event {
 	uint32_t type; /* S_IFMT bits */
 	int64_t time_ns; /* CLOCK_REALTIME of the commit */
 	const char *key; /* valid until the next call on the watch; as the directories are named when the event is read.  Of a
-			    value with several names, one */
+			    value with several names one that is watched: if it can be, that by which it was changed */
 	const char *target; /* of RENAME_FROM (whose RENAME_TO is not told then): the new key; NULL when that is not watched */
 };
 /* Watches the key `dir` and, if it is a directory ("" is the root), its entries.  It is the name that is watched, whatever has it.

@@ -3,6 +3,7 @@
  * Names and values are of one snapshot of the whole store.  libarchive writes both kinds of target, and is told never to go through a
  * symbolic link, so that nothing lands outside of TARGET. */
 #include "cli.h"
+#include "hardlink.h"
 
 #include <archive.h>
 #include <archive_entry.h>
@@ -256,7 +257,6 @@ static int write_entry(struct exporter *ex, const char *key, struct kvfs_stream 
 
 static int export_entry(struct exporter *ex, const struct kvfs_entry *e)
 {
-	struct archive_entry *entry = ex->entry, *spare = NULL;
 	struct kvfs_stream *st = NULL;
 	bool value = S_ISREG(e->st.mode), sparse;
 	int r;
@@ -265,8 +265,8 @@ static int export_entry(struct exporter *ex, const struct kvfs_entry *e)
 	cli_progress_draw(&ex->progress);
 	r = fill_entry(ex, e);
 	leave_directories(ex, archive_entry_pathname(ex->entry));
-	if (r == 0 && !S_ISDIR(e->st.mode))
-		archive_entry_linkify(ex->links, &entry, &spare);
+	if (r == 0)
+		hardlink_resolve(ex->links, ex->entry);
 	if (archive_entry_hardlink(ex->entry))
 		value = false;
 	if (r == 0 && value) {

@@ -1,6 +1,7 @@
 /* kvfs import: walks a directory tree or an archive, and hands each entry to the store's side (import.c).
  *
  * What cannot be read is told and left out; the rest goes on, and the exit status tells in the end. */
+#include "hardlink.h"
 #include "import.h"
 
 #include <errno.h>
@@ -62,16 +63,6 @@ static int count_one(const char *path, const struct stat *st, int type, struct F
 	return 0;
 }
 
-/* Takes the entries that the link resolver lets go: all but the later names of what has several. */
-static int take(struct source *s, struct archive *disk, struct archive_entry_linkresolver *links, struct archive_entry *entry)
-{
-	struct archive_entry *spare = NULL;
-
-	if (archive_entry_filetype(entry) != AE_IFDIR)
-		archive_entry_linkify(links, &entry, &spare);
-	return import_entry(s->im, disk, entry);
-}
-
 static int walk(struct source *s, struct archive *disk, struct archive_entry_linkresolver *links, struct archive_entry *entry)
 {
 	int r;
@@ -96,7 +87,8 @@ static int walk(struct source *s, struct archive *disk, struct archive_entry_lin
 			cli_failf(s->cli, archive_entry_pathname(entry), "left out: it is the store itself");
 			continue;
 		}
-		if (take(s, disk, links, entry) != CLI_DONE)
+		hardlink_resolve(links, entry);
+		if (import_entry(s->im, disk, entry) != CLI_DONE)
 			return CLI_TROUBLE;
 		if (archive_read_disk_can_descend(disk))
 			archive_read_disk_descend(disk);

@@ -213,9 +213,7 @@ static void tell(struct kv_feed *f, const struct change *c)
 		kv_node_shared_changed(m->nodes, c->ino);
 	if (!m->nodes->caching)
 		return;
-	if (!c->name[0]) { /* of a value that lost one of several names: any may be its */
-		f->lost |= !kv_forget_names(m);
-	} else if (c->kind != KVFS_CHANGE_ATTR) {
+	if (c->kind != KVFS_CHANGE_ATTR) {
 		f->lost |= !push(f, c->parent, c->name, 0, NULL);
 		kv_forget_attr(m, c->parent);
 	}

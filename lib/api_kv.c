@@ -150,7 +150,7 @@ static int put_target(struct kv_edit *ed, const char *key, const struct kvfs_put
 	if (place.exists) {
 		r = kv_held_check_type(place.ent.type);
 		if (r == 0)
-			r = kv_inode_load_at(&ed->txn, &place.ent, ret);
+			r = kv_namei_load(ed, &place, ret);
 		return r ? r : kv_session_check_cond(opt->flags, opt->version, true, ret->rec.version);
 	}
 	r = kv_session_check_cond(opt->flags, opt->version, false, 0);

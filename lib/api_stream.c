@@ -15,53 +15,61 @@ struct kvfs_stream {
 	uint64_t size; /* of value */
 };
 
-static int find(struct kvfs_store *store, const char *key, uint64_t *ret)
+static int find(struct kvfs_store *store, const char *key, struct kv_place *ret)
 {
 	struct kv_txn txn;
 	int r = kv_api_read(store, key, &txn);
 	if (r)
 		return r;
-	struct kv_dirent ent;
-	r = kv_namei_lookup(&txn, key, &ent);
+	r = kv_namei_resolve(&txn, key, ret);
 	if (r == 0)
-		r = kv_held_check_type(ent.type);
+		r = ret->exists ? kv_held_check_type(ret->ent.type) : -ENOENT;
 	kv_db_read_end(&txn);
-	if (r == 0)
-		*ret = ent.ino;
 	return r;
 }
 
 static int open_reading(struct kvfs_store *store, const char *key, struct kvfs_stream *st)
 {
-	uint64_t ino;
+	struct kv_place place;
 	struct kvfs_stat stat;
-	int r = find(store, key, &ino);
+	int r = find(store, key, &place);
 	if (r)
 		return r;
-	r = kvfs_value_open(store, ino, &st->value, &stat);
+	r = kvfs_value_open(store, place.ent.ino, &st->value, &stat);
 	st->size = r ? 0 : stat.size;
 	return r == -ESTALE ? -ENOENT : r;
 }
 
+static int open_there(struct kvfs_store *store, const struct kv_place *place, bool truncate, struct kvfs_session **ret)
+{
+	int r = kvfs_session_open(store, place->ent.ino, truncate, ret);
+	if (r)
+		return r == -ESTALE ? -ENOENT : r;
+	(*ret)->parent = place->parent;
+	memcpy((*ret)->name, place->name, place->len); /* of a new session: zeros follow */
+	return 0;
+}
+
 static int open_writing(struct kvfs_store *store, const char *key, unsigned flags, mode_t mode, struct kvfs_stream *st)
 {
-	uint64_t ino;
+	struct kv_place place;
 	int r = kv_api_writable(store);
 	if (r == 0)
-		r = find(store, key, &ino);
+		r = find(store, key, &place);
 	if (r == 0 && flags & KVFS_STREAM_EXCL)
 		return -EEXIST;
-	if (r == 0) {
-		r = kvfs_session_open(store, ino, flags & KVFS_STREAM_TRUNCATE, &st->session);
-		r = r == -ESTALE ? -ENOENT : r;
-	}
+	if (r == 0)
+		r = open_there(store, &place, flags & KVFS_STREAM_TRUNCATE, &st->session);
 	if (r != -ENOENT || !(flags & KVFS_STREAM_CREATE))
 		return r;
 	if (!*(key + strspn(key, "/")))
 		return kv_fail(EISDIR);
 	r = kv_session_new_key(store->core, key, mode & 07777, &st->session);
-	if (r == 0)
-		st->session->excl = flags & KVFS_STREAM_EXCL;
+	if (r == 0 && flags & KVFS_STREAM_EXCL) {
+		r = kv_session_reserve(st->session);
+		if (r)
+			kvfs_session_close(st->session);
+	}
 	return r;
 }
 

@@ -7,14 +7,24 @@
 
 #include "err.h"
 #include "feed.h"
+#include "namei.h"
 #include "reap.h"
 
 #define INO_BATCH 256
 #define INO_MAX (1ull << 44)
 
-static bool is_reserved(const struct kv_edit *ed, uint64_t dir, const char *name, size_t len)
+bool kv_commit_name_reserved(struct kv_doors *doors, struct kv_txn *txn, uint64_t dir, const char *name, size_t len, unsigned own)
 {
-	return kv_doors_name_taken(ed->doors, dir, name, len, ed->own_name);
+	char key[KVFS_KEY_MAX + 1];
+	if (kv_doors_name_taken(doors, dir, name, len, own))
+		return true;
+	return kv_doors_any_path(doors) && kv_namei_key(txn, dir, name, len, key) == 0 &&
+	       kv_doors_name_taken(doors, KV_ROOT, key, strlen(key), own);
+}
+
+static bool is_reserved(struct kv_edit *ed, uint64_t dir, const char *name, size_t len)
+{
+	return kv_commit_name_reserved(ed->doors, &ed->txn, dir, name, len, ed->own_name);
 }
 
 int kv_commit_begin(struct kv_core *core, struct kv_edit *ret)

@@ -18,6 +18,9 @@ static inline int kv_commit_finish(struct kv_core *core, struct kv_edit *ed, int
 	return r;
 }
 
+/* Has another session than that of reservation `own` (0 none) reserved the name, or the key that it is? */
+bool kv_commit_name_reserved(struct kv_doors *doors, struct kv_txn *txn, uint64_t dir, const char *name, size_t len, unsigned own);
+
 /* A number for an inode that will exist when its session is published. */
 int kv_commit_reserve_ino(struct kv_core *core, uint64_t *ret);
 

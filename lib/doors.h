@@ -79,11 +79,13 @@ void kv_doors_feed_kick(struct kv_doors *d);
 /* ---- reserved names: "a session of mine will make this name" ----
  * A reservation is a session's, not a door's: `own` is its number, from 1.  All but giving back, and but a look that decides nothing, is done
  * under the store's write lock (D7). */
-/* The name must be absent.  -EEXIST somebody has it · -ENFILE KV_NAMES_MAX reached. */
+/* The name must be absent.  A path (with '/') is reserved as such, for directories that may not be there: `dir` is the root then.  -EEXIST somebody has it · -ENFILE KV_NAMES_MAX reached. */
 int kv_doors_name_take(struct kv_doors *d, uint64_t dir, const char *name, size_t len, unsigned *ret);
 void kv_doors_name_give_back(struct kv_doors *d, unsigned own);
 /* Has anybody alive reserved the name, but `own` (0: nobody's)? */
 bool kv_doors_name_taken(struct kv_doors *d, uint64_t dir, const char *name, size_t len, unsigned own);
+/* Is any path reserved?  Then who makes a name has to ask for its whole key, too. */
+bool kv_doors_any_path(struct kv_doors *d);
 
 /* ---- store-wide snapshots, for `kvfs info`: when this door's oldest one began ---- */
 

@@ -1,5 +1,7 @@
 /* The table of doors, third part: names that O_EXCL has reserved.  doors_table.h has the bytes.
  *
+ * What is reserved is a name in a directory, or a path from the root, of which the directories may not be there; who makes a name asks for both.
+ *
  * Invariant D7: a reserved name is in no directory, and only its holder makes it.  A reservation is entered under the store's write lock, while
  * the name is absent; whoever makes a name asks here under the write lock; a holder's publication gives it back under the write lock.  So
  * slots are taken by one process at a time.  Giving back is the holder's own business otherwise, and a dead door's slots are anyone's to empty: the
@@ -7,8 +9,11 @@
 #include "doors_table.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "err.h"
+
+#define PATH 1 /* in the place of a generation: what is reserved is a key, whatever its directories are */
 
 /* FNV-1a.  Of two names with one hash the second would be refused while the first is being made: less likely than a broken disk. */
 static uint64_t name_hash(uint64_t dir, const char *name, size_t len)
@@ -46,6 +51,15 @@ bool kv_doors_name_taken(struct kv_doors *d, uint64_t dir, const char *name, siz
 	return d->t->h.names_end && is_taken(d, name_hash(dir, name, len), own);
 }
 
+bool kv_doors_any_path(struct kv_doors *d)
+{
+	unsigned i = 0, end = names_end(d);
+
+	while (i < end && (uint32_t)d->t->name[i].owner != PATH)
+		i++;
+	return i < end;
+}
+
 /* The first free slot, or KV_NAMES_MAX.  `deep`: one of a door that died is free, too. */
 static unsigned free_slot(struct kv_doors *d, bool deep)
 {
@@ -65,6 +79,7 @@ int kv_doors_name_take(struct kv_doors *d, uint64_t dir, const char *name, size_
 	struct table *t = d->t;
 	uint64_t hash = name_hash(dir, name, len);
 	uint32_t end = names_end(d);
+	bool path = memchr(name, '/', len);
 
 	if (is_taken(d, hash, 0))
 		return -EEXIST;
@@ -78,7 +93,7 @@ int kv_doors_name_take(struct kv_doors *d, uint64_t dir, const char *name, size_
 	t->name[slot].owner = 0;
 	t->name[slot].hash = hash;
 	t->h.names_end = (uint32_t)kv_max(end, slot + 1);
-	t->name[slot].owner = kv_owner_word(0, d->self, d->incarnation); /* last: a slot with an owner is whole */
+	t->name[slot].owner = kv_owner_word(path ? PATH : 0, d->self, d->incarnation); /* last: a slot with an owner is whole */
 	*ret = slot + 1;
 	return 0;
 }

@@ -22,7 +22,7 @@ struct kv_edit {
 	uint64_t retiring; /* chunks retired so far, by estimate: and twice as many of these, within bounds */
 	uint32_t retired; /* garbage entries so far */
 	/* Has somebody but the session that this edit is for reserved the name?  NULL: no name is. */
-	bool (*reserved)(const struct kv_edit *ed, uint64_t dir, const char *name, size_t len);
+	bool (*reserved)(struct kv_edit *ed, uint64_t dir, const char *name, size_t len);
 	struct kv_doors *doors;
 	unsigned own_name; /* that session's reservation; 0 none */
 };

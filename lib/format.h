@@ -92,7 +92,7 @@ struct kv_rec_inode {
 	int64_t expires_ns; /* reserved: CLOCK_REALTIME; 0 never */
 	uint64_t version; /* log sequence of the commit that published the value (made the directory's last change) */
 	uint32_t epoch; /* publications of this inode */
-	uint64_t parent; /* a directory that names it: with `name` below the way back up; 0 when unknown */
+	uint64_t parent; /* a directory that names it: with `name` below the way back up */
 	uint64_t size; /* value: bytes; symbolic link: length; directory: entries */
 	uint64_t blob; /* value: id of its chunks, 0 none; directory: number of subdirectories */
 	uint64_t stored; /* bytes in chunks */
@@ -220,6 +220,12 @@ struct kv_key_name {
 	char name[255];
 } KV_PACKED;
 
+/* inode: one name of an inode that has several; an empty record */
+struct kv_key_link {
+	uint64_t ino_be, dir_be;
+	char name[255];
+} KV_PACKED;
+
 static inline struct kv_key_ino kv_key_u64(uint64_t v)
 {
 	return (struct kv_key_ino){htobe64(v)};
@@ -235,7 +241,15 @@ static inline struct kv_key_garbage kv_key_garbage(uint64_t due, uint64_t id)
 	return (struct kv_key_garbage){htobe64(due), htobe64(id)};
 }
 
-/* Returns the key's length. */
+/* These return the key's length. */
+static inline size_t kv_key_link(struct kv_key_link *key, uint64_t ino, uint64_t dir, const char *name, size_t len)
+{
+	key->ino_be = htobe64(ino);
+	key->dir_be = htobe64(dir);
+	memcpy(key->name, name, len);
+	return sizeof key->ino_be + sizeof key->dir_be + len;
+}
+
 static inline size_t kv_key_name(struct kv_key_name *key, uint64_t ino, const char *name, size_t len)
 {
 	key->ino_be = htobe64(ino);

@@ -2,7 +2,8 @@
  *
  * Invariants:
  *  I1  Table inode has a record for every inode: its own, or the name of the entry that has it.
- *  I2  A record in an entry has that entry's parent and name as its own, and no other copy exists. */
+ *  I2  A record in an entry has that entry's parent and name as its own, and no other copy exists.
+ *  I3  An inode of more than one link has all its names listed here; no other has any. */
 #include "inode.h"
 
 #include <errno.h>
@@ -259,6 +260,54 @@ void kv_inode_set_tail(struct kv_inode *inode, const void *data, size_t len)
 	inode->tail = inode->buf;
 	inode->rec.tail_len = (uint16_t)len;
 }
+
+/* ---- the names of an inode that has several ---- */
+
+int kv_inode_add_name(struct kv_txn *txn, uint64_t ino, uint64_t dir, const char *name, size_t len)
+{
+	struct kv_key_link key;
+	return kv_db_put(txn, KV_INODE, &key, kv_key_link(&key, ino, dir, name, len), NULL, 0);
+}
+
+int kv_inode_del_name(struct kv_txn *txn, uint64_t ino, uint64_t dir, const char *name, size_t len)
+{
+	struct kv_key_link key;
+	return must_be(txn, ino, kv_db_del(txn, KV_INODE, &key, kv_key_link(&key, ino, dir, name, len)));
+}
+
+int kv_inode_next_name(struct kv_cursor *c, uint64_t ino, bool first, uint64_t *ret_dir, struct kv_bytes *ret_name)
+{
+	struct kv_key_link key;
+	size_t fixed = kv_key_link(&key, ino, 0, "", 0);
+	int r = first ? kv_cursor_seek(c, &key, fixed) : kv_cursor_next(c);
+	if (r)
+		return r;
+	if (c->key.len <= fixed || memcmp(c->key.data, &key, sizeof key.ino_be) != 0)
+		return -ENOENT;
+	if (c->key.len > sizeof key)
+		return damaged(c->txn, ino);
+	memcpy(&key.dir_be, (const char *)c->key.data + sizeof key.ino_be, sizeof key.dir_be);
+	*ret_dir = be64toh(key.dir_be);
+	*ret_name = (struct kv_bytes){(const char *)c->key.data + fixed, c->key.len - fixed};
+	return 0;
+}
+
+int kv_inode_take_name(struct kv_txn *txn, struct kv_inode *inode)
+{
+	struct kv_cursor c;
+	struct kv_bytes name;
+	uint64_t dir;
+	int r = kv_cursor_open(txn, KV_INODE, &c);
+	if (r)
+		return r;
+	r = kv_inode_next_name(&c, inode->ino, true, &dir, &name);
+	if (r == 0)
+		kv_inode_set_name(inode, dir, name.data, name.len);
+	kv_cursor_close(&c);
+	return must_be(txn, inode->ino, r);
+}
+
+/* ---- attributes ---- */
 
 static void fill_stat(uint64_t ino, const struct kv_rec_inode *rec, struct kvfs_stat *ret)
 {

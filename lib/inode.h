@@ -45,6 +45,14 @@ void kv_inode_stat(const struct kv_inode *inode, struct kvfs_stat *ret);
 int kv_inode_stat_of(struct kv_txn *txn, uint64_t ino, struct kvfs_stat *ret);
 int kv_inode_stat_at(struct kv_txn *txn, const struct kv_dirent *ent, struct kvfs_stat *ret);
 
+/* The names of an inode that has several: a list beside its record, for when the one in the record goes. */
+int kv_inode_add_name(struct kv_txn *txn, uint64_t ino, uint64_t dir, const char *name, size_t len);
+int kv_inode_del_name(struct kv_txn *txn, uint64_t ino, uint64_t dir, const char *name, size_t len);
+/* Makes the first of them that in the record. */
+int kv_inode_take_name(struct kv_txn *txn, struct kv_inode *inode);
+/* The first of them, or the next after what the cursor (of table inode) stands on; borrowed.  -ENOENT no (other) one. */
+int kv_inode_next_name(struct kv_cursor *c, uint64_t ino, bool first, uint64_t *ret_dir, struct kv_bytes *ret_name);
+
 struct kv_rec_time kv_rec_time(struct timespec ts);
 
 #endif

@@ -3,7 +3,7 @@
  * Invariants:
  *  N1  Every entry leads to an inode, whose type it repeats; an inode that is no directory has as many entries as links.
  *  N2  A directory has one entry, and its inode says which (parent, name); `size` counts its entries, `blob` its subdirectories.
- *  N3  An inode's (parent, name) is one of its entries, or parent is 0.
+ *  N3  An inode's (parent, name) is one of its entries: of several, that through which it was changed last, as far as that is known.
  *  N4  An inode without links is gone: what is still open on it lives in the doors that hold it. */
 #include "namei.h"
 
@@ -88,11 +88,11 @@ int kv_namei_lookup(struct kv_txn *txn, const char *key, struct kv_dirent *ret)
 	return 0;
 }
 
-int kv_namei_key(struct kv_txn *txn, uint64_t dir, const char *name, char ret[KVFS_KEY_MAX + 1])
+int kv_namei_key(struct kv_txn *txn, uint64_t dir, const char *name, size_t len, char ret[KVFS_KEY_MAX + 1])
 {
 	char key[KVFS_KEY_MAX + 1];
 	struct kv_inode inode;
-	size_t at = KVFS_KEY_MAX, len = strlen(name);
+	size_t at = KVFS_KEY_MAX;
 	if (dir == 0)
 		return -ENOENT;
 	key[at] = 0;
@@ -110,6 +110,27 @@ int kv_namei_key(struct kv_txn *txn, uint64_t dir, const char *name, char ret[KV
 	}
 	memcpy(ret, key + at, KVFS_KEY_MAX - at + 1);
 	return 0;
+}
+
+int kv_namei_load(struct kv_edit *ed, const struct kv_place *place, struct kv_inode *ret)
+{
+	int r = kv_inode_load_at(&ed->txn, &place->ent, ret);
+	if (r == 0 && ret->rec.nlink > 1) /* N3 */
+		kv_inode_set_name(ret, place->parent, place->name, place->len);
+	return r;
+}
+
+int kv_namei_load_by(struct kv_edit *ed, uint64_t ino, uint64_t parent, const char *name, struct kv_inode *ret)
+{
+	struct kv_dirent ent;
+	size_t len = strlen(name);
+	int r = kv_inode_load(&ed->txn, ino, ret);
+	if (r || ret->rec.nlink == 1 || !len)
+		return r;
+	r = kv_dirent_get(&ed->txn, parent, name, len, &ent);
+	if (r == 0 && ent.ino == ino)
+		kv_inode_set_name(ret, parent, name, len);
+	return r == -ENOENT ? 0 : r;
 }
 
 /* ---- directories' own records ---- */
@@ -227,6 +248,10 @@ int kv_namei_link(struct kv_edit *ed, uint64_t ino, uint64_t parent, const char 
 	r = load_dir(ed, parent, &dir);
 	if (r == 0)
 		r = check_free(ed, parent, name, len);
+	if (r == 0 && ret->rec.nlink == 1)
+		r = kv_inode_add_name(&ed->txn, ino, ret->rec.parent, ret->name, ret->rec.name_len);
+	if (r == 0)
+		r = kv_inode_add_name(&ed->txn, ino, parent, name, len);
 	if (r)
 		return r;
 	ret->rec.nlink++;
@@ -242,16 +267,25 @@ int kv_namei_link(struct kv_edit *ed, uint64_t ino, uint64_t parent, const char 
 
 /* ---- removing ---- */
 
+/* One of several names goes. */
+static int drop_name(struct kv_edit *ed, struct kv_inode *inode, uint64_t parent, const char *name, size_t len)
+{
+	bool own = inode->rec.parent == parent && inode->rec.name_len == len && memcmp(inode->name, name, len) == 0;
+	int r = kv_inode_del_name(&ed->txn, inode->ino, parent, name, len);
+	if (r == 0 && own)
+		r = kv_inode_take_name(&ed->txn, inode);
+	if (r == 0 && inode->rec.nlink == 1)
+		r = kv_inode_del_name(&ed->txn, inode->ino, inode->rec.parent, inode->name, inode->rec.name_len);
+	return r ? r : kv_inode_put(&ed->txn, inode);
+}
+
 /* One name fewer: without any the inode goes. */
 static int drop_link(struct kv_edit *ed, struct kv_inode *inode, uint64_t parent, const char *name, size_t len)
 {
 	inode->rec.nlink--;
 	inode->rec.ctime = kv_rec_time(ed->now);
-	if (inode->rec.nlink) {
-		if (inode->rec.parent == parent && inode->rec.name_len == len && memcmp(inode->name, name, len) == 0)
-			kv_inode_set_name(inode, 0, "", 0);
-		return kv_inode_put(&ed->txn, inode);
-	}
+	if (inode->rec.nlink)
+		return drop_name(ed, inode, parent, name, len);
 	count(ed, inode->rec.mode, -1);
 	int r = kv_value_retire(ed, inode);
 	if (r == 0 && inode->rec.flags & KV_INODE_XATTRS)
@@ -385,12 +419,16 @@ static int displace(struct kv_edit *ed, const struct kv_place *dst, struct kvfs_
 	return kv_namei_unlink(ed, dst->parent, dst->name, dst->len, ret);
 }
 
-/* Gives an inode the name of `to`, where its entry then is. */
-static int rehang(struct kv_edit *ed, struct kv_inode *inode, const struct kv_place *to)
+/* Gives an inode the name of `to` instead of that of `from`; its entry then is there. */
+static int rehang(struct kv_edit *ed, struct kv_inode *inode, const struct kv_place *from, const struct kv_place *to)
 {
+	bool several = inode->rec.nlink > 1 && !S_ISDIR(inode->rec.mode);
 	inode->rec.ctime = kv_rec_time(ed->now);
 	kv_inode_set_name(inode, to->parent, to->name, to->len);
-	return kv_inode_put(&ed->txn, inode);
+	int r = several ? kv_inode_del_name(&ed->txn, inode->ino, from->parent, from->name, from->len) : 0;
+	if (r == 0 && several)
+		r = kv_inode_add_name(&ed->txn, inode->ino, to->parent, to->name, to->len);
+	return r ? r : kv_inode_put(&ed->txn, inode);
 }
 
 static int log_rename(struct kv_edit *ed, const struct kv_place *from, const struct kv_place *to)
@@ -416,9 +454,9 @@ static int exchange(struct kv_edit *ed, const struct kv_place *src, const struct
 	if (r == 0)
 		r = kv_inode_load(&ed->txn, dst->ent.ino, &other);
 	if (r == 0)
-		r = rehang(ed, &one, dst);
+		r = rehang(ed, &one, src, dst);
 	if (r == 0)
-		r = rehang(ed, &other, src);
+		r = rehang(ed, &other, dst, src);
 	if (r == 0)
 		r = update_dir(ed, src->parent, 0, -moved);
 	if (r == 0)
@@ -447,7 +485,7 @@ int kv_namei_rename(
 	struct kv_inode inode;
 	r = kv_inode_load(&ed->txn, src->ent.ino, &inode);
 	if (r == 0)
-		r = rehang(ed, &inode, dst);
+		r = rehang(ed, &inode, src, dst);
 	if (r == 0)
 		r = kv_dirent_del(&ed->txn, src->parent, src->name, src->len);
 	if (r == 0)

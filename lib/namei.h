@@ -24,9 +24,14 @@ int kv_namei_resolve_making(struct kv_edit *ed, const char *key, bool implicit, 
 /* The entry a key leads to: -ENOENT when there is none. */
 int kv_namei_lookup(struct kv_txn *txn, const char *key, struct kv_dirent *ret);
 
+/* The inode of a place that exists, which is not a directory's, to be changed by that name. */
+int kv_namei_load(struct kv_edit *ed, const struct kv_place *place, struct kv_inode *ret);
+/* The same of an inode number, and the name it was found by, if that is still its own; "": none. */
+int kv_namei_load_by(struct kv_edit *ed, uint64_t ino, uint64_t parent, const char *name, struct kv_inode *ret);
+
 /* The key of `name` in `dir` (name "": of the directory itself), as its directories are named in this transaction.  -ENOENT one is gone ·
  * -ENAMETOOLONG directories were moved too deep. */
-int kv_namei_key(struct kv_txn *txn, uint64_t dir, const char *name, char ret[KVFS_KEY_MAX + 1]);
+int kv_namei_key(struct kv_txn *txn, uint64_t dir, const char *name, size_t len, char ret[KVFS_KEY_MAX + 1]);
 
 struct kv_make {
 	uint32_t mode; /* with type */

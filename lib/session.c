@@ -77,24 +77,6 @@ int kvfs_session_open(struct kvfs_store *store, uint64_t ino, bool truncate, str
 	return 0;
 }
 
-/* The write lock is what makes it sound (doors_names.c, D7), nothing is written. */
-static int reserve_name(struct kvfs_session *s)
-{
-	struct kv_edit ed;
-	struct kv_dirent ent;
-	size_t len = strlen(s->name);
-	int r = kv_commit_begin(s->core, &ed);
-	if (r)
-		return r;
-	r = kv_dirent_get(&ed.txn, s->parent, s->name, len, &ent);
-	if (r == -ENOENT)
-		r = kv_doors_name_take(s->core->doors, s->parent, s->name, len, &s->reserved);
-	else if (r == 0)
-		r = -EEXIST;
-	kv_commit_abort(&ed);
-	return r;
-}
-
 void kv_session_give_back_name(struct kvfs_session *s)
 {
 	if (s->reserved)
@@ -104,7 +86,13 @@ void kv_session_give_back_name(struct kvfs_session *s)
 
 int kv_session_check_name(struct kvfs_session *s, uint64_t parent, const char *name)
 {
-	return kv_doors_name_taken(s->core->doors, parent, name, strlen(name), s->reserved) ? -EEXIST : 0;
+	struct kv_txn txn;
+	int r = kv_db_read(s->core->db, &txn);
+	if (r)
+		return r;
+	bool reserved = kv_commit_name_reserved(s->core->doors, &txn, parent, name, strlen(name), s->reserved);
+	kv_db_read_end(&txn);
+	return reserved ? -EEXIST : 0;
 }
 
 int kvfs_session_open_gone(struct kvfs_store *store, struct kvfs_value *v, const struct kvfs_stat *st, struct kvfs_session **ret)
@@ -168,12 +156,11 @@ int kvfs_session_create(struct kvfs_store *store, uint64_t parent, const char *n
 	if (!s)
 		return kv_fail(ENOMEM);
 	s->is_new = s->replace = s->dirty = true;
-	s->excl = excl;
 	s->parent = parent;
 	strcpy(s->name, name);
 	r = look_at_dir(s, cred, mode);
 	if (r == 0)
-		r = excl ? reserve_name(s) : kv_session_check_name(s, parent, name);
+		r = excl ? kv_session_reserve(s) : kv_session_check_name(s, parent, name);
 	if (r == 0)
 		r = kv_commit_reserve_ino(store->core, &s->ino);
 	if (r) {
@@ -412,13 +399,32 @@ static int find_place(struct kvfs_session *s, struct kv_edit *ed, struct kv_plac
 	return r == -ENOENT ? 0 : r;
 }
 
+/* The write lock is what makes it sound (doors_names.c, D7): nothing is written, directories made on the way are dropped again. */
+int kv_session_reserve(struct kvfs_session *s)
+{
+	const char *name = s->key ? s->key + (*s->key == '/') : s->name;
+	struct kv_edit ed;
+	struct kv_place place;
+	int r = kv_commit_begin(s->core, &ed);
+	if (r)
+		return r;
+	s->excl = true;
+	r = find_place(s, &ed, &place);
+	if (r == 0 && (place.exists || ed.reserved(&ed, place.parent, place.name, place.len)))
+		r = -EEXIST;
+	if (r == 0)
+		r = kv_doors_name_take(s->core->doors, s->key ? KV_ROOT : s->parent, name, strlen(name), &s->reserved);
+	kv_commit_abort(&ed);
+	return r;
+}
+
 /* Finds the inode to publish to, or makes it.  -ENOENT: its key is gone (of a new key: its directory). */
 static int find_target(struct kvfs_session *s, struct kv_edit *ed, struct kv_inode *ret)
 {
 	struct kv_place place;
 	ed->own_name = s->reserved;
 	if (!s->is_new) {
-		int r = kv_inode_load(&ed->txn, s->ino, ret);
+		int r = kv_namei_load_by(ed, s->ino, s->parent, s->name, ret);
 		return r ? r : kv_session_check_cond(s->cond, s->cond_version, true, ret->rec.version);
 	}
 	int r = find_place(s, ed, &place);
@@ -429,7 +435,7 @@ static int find_target(struct kvfs_session *s, struct kv_edit *ed, struct kv_ino
 			return -EEXIST;
 		if (!S_ISREG(place.ent.type))
 			return kv_fail(S_ISDIR(place.ent.type) ? EISDIR : S_ISLNK(place.ent.type) && s->key ? ELOOP : EEXIST);
-		r = kv_inode_load_at(&ed->txn, &place.ent, ret);
+		r = kv_namei_load(ed, &place, ret);
 		return r ? r : kv_session_check_cond(s->cond, s->cond_version, true, ret->rec.version);
 	}
 	r = kv_session_check_cond(s->cond, s->cond_version, false, 0);
@@ -574,7 +580,7 @@ static int finish(struct kvfs_session *s, struct kv_edit *ed, const struct kv_in
 	r = kv_commit_finish(s->core, ed, r);
 	if (r) {
 		kvfs_value_close(base);
-		int again = reserved ? reserve_name(s) : 0;
+		int again = reserved ? kv_session_reserve(s) : 0;
 		(void)again;
 	} else {
 		settle(s, inode, base);

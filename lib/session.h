@@ -30,7 +30,7 @@ struct kvfs_session {
 	/* what it will be published as */
 	uint64_t ino;
 	struct kv_number *number; /* is_new: `ino` is promised to others too; else NULL */
-	uint64_t parent; /* is_new: where it will be named */
+	uint64_t parent; /* where it will be named, or by which name it was opened: "" not known */
 	char name[KVFS_NAME_MAX + 1];
 	char *key; /* is_new, instead of parent and name: a whole key, whose directories are made then */
 	unsigned cond; /* with key: KVFS_IF_* */
@@ -74,6 +74,8 @@ int kv_session_check_cond(unsigned cond, uint64_t want, bool exists, uint64_t ve
 /* All with s->lock held. */
 /* Another session's reservation: -EEXIST.  What a publication decides, told early. */
 int kv_session_check_name(struct kvfs_session *s, uint64_t parent, const char *name);
+/* Of a new one: it is to make its name, and nobody else until then.  -EEXIST, -ENFILE. */
+int kv_session_reserve(struct kvfs_session *s);
 void kv_session_give_back_name(struct kvfs_session *s);
 int kv_session_publish(struct kvfs_session *s);
 /* In one transaction.  `last`: do not ask for another round (session_parts.c). */

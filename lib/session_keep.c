@@ -190,7 +190,7 @@ static int describe(struct kv_txn *txn, const struct entry *e, struct kvfs_kept 
 		kept.name[inode.rec.name_len] = 0;
 	}
 	if (r == 0 || r == -ENOENT)
-		r = kv_namei_key(txn, parent, name, ret->key);
+		r = kv_namei_key(txn, parent, name, strlen(name), ret->key);
 	return r == -ENOENT || r == -ENAMETOOLONG ? 0 : r;
 }
 

@@ -17,6 +17,7 @@
 #include "path.h"
 
 #define BATCH 128
+#define NAMES_MAX 1000 /* of one value that are looked at */
 #define UNSEEN_TRIES 10 /* 100 us apart */
 
 /* A directory that was deleted: keys in it are named by what the log says of it. */
@@ -149,6 +150,42 @@ static bool is_watched(const struct kvfs_watch *w, const char *key)
 	return w->flags & KVFS_WATCH_RECURSIVE || !strchr(below, '/');
 }
 
+/* The log has one name of a value that has several: is it watched by another? */
+static int other_key_of(struct reading *rd, const struct kv_change *c, char buf[KVFS_KEY_MAX + 1], const char **ret)
+{
+	struct kv_change by = *c;
+	struct kv_cursor cur;
+	struct kv_bytes name;
+	uint64_t dir;
+	if (S_ISDIR(c->rec.type) ||
+		(c->rec.kind != KV_CHANGE_PUT && c->rec.kind != KV_CHANGE_APPEND && c->rec.kind != KV_CHANGE_ATTR))
+		return -ENOENT;
+	int r = kv_cursor_open(&rd->txn, KV_INODE, &cur);
+	if (r)
+		return r;
+	for (int n = 0; n < NAMES_MAX; n++) {
+		r = kv_inode_next_name(&cur, c->rec.ino, n == 0, &dir, &name);
+		if (r)
+			break;
+		by.rec.parent = dir;
+		by.rec.name_len = (uint16_t)name.len;
+		memcpy(by.name, name.data, name.len);
+		r = key_of(rd, &by, buf, ret);
+		if (r != -ENOENT && (r || is_watched(rd->w, *ret)))
+			break;
+		r = -ENOENT;
+	}
+	kv_cursor_close(&cur);
+	return r;
+}
+
+/* The key by which a change is told.  -ENOENT: it is not. */
+static int watched_key_of(struct reading *rd, const struct kv_change *c, char buf[KVFS_KEY_MAX + 1], const char **ret)
+{
+	int r = key_of(rd, c, buf, ret);
+	return r == -ENOENT || (r == 0 && !is_watched(rd->w, *ret)) ? other_key_of(rd, c, buf, ret) : r;
+}
+
 /* ---- reading the log ---- */
 
 static void drop_events(struct kvfs_watch *w)
@@ -200,8 +237,8 @@ static int take_change(void *arg, const struct kv_change *c)
 	}
 	int r = w->n >= BATCH && c->rec.kind != KV_CHANGE_RENAME_TO;
 	if (r == 0)
-		r = key_of(rd, c, buf, &key);
-	if (r == 0 && is_watched(w, key))
+		r = watched_key_of(rd, c, buf, &key);
+	if (r == 0)
 		r = add_event(w, c, key);
 	if (r == -ENOENT)
 		r = 0;

@@ -478,6 +478,7 @@ static void op_txn(struct run *r)
 			r->open[i] = (struct open_stream){0};
 		}
 	model_free(r->m);
+	m->reserved = NULL;
 	r->m = m;
 }
 

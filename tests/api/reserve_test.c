@@ -157,6 +157,84 @@ static void test_a_failed_publication_keeps_it(void **state)
 	assert_err(create(s, "k", true, &ses), -EEXIST);
 }
 
+static int open_excl(struct kvfs_store *s, const char *key, struct kvfs_stream **ret)
+{
+	return kvfs_stream_open(s, key, KVFS_STREAM_WRITE | KVFS_STREAM_CREATE | KVFS_STREAM_EXCL, 0644, ret);
+}
+
+/* A stream reserves a whole key, and its directories may come and go meanwhile. */
+static void test_streams_reserve_keys(void **state)
+{
+	struct kvfs_store *s = ((struct api *)*state)->store;
+	struct kvfs_stream *st, *other;
+	struct kvfs_session *ses;
+	struct kvfs_stat stat;
+
+	assert_ok(api_put(s, "there", "x"));
+	for (int turn = 0; turn < 3; turn++) {
+		assert_ok(open_excl(s, turn == 1 ? "/x/y/k" : "x/y/k", &st));
+		assert_absent(s, "x");
+		assert_err(open_excl(s, "x/y/k", &other), -EEXIST);
+		assert_err(api_put(s, "x/y/k", "x"), -EEXIST);
+		assert_err(api_put(s, "x/y/k/below", "x"), -EEXIST);
+		assert_absent(s, "x");
+		assert_ok(api_put(s, "x/k", "x"));
+		assert_ok(api_put(s, "y/k", "x"));
+		assert_ok(api_put(s, "x/y/other", "x"));
+		uint64_t dir = ino_of(s, "x/y");
+		assert_err(api_put(s, "/x/y/k", "x"), -EEXIST);
+		assert_err(open_excl(s, "/x/y/k", &other), -EEXIST);
+		assert_err(kvfs_rename(s, "there", "x/y/k", 0), -EEXIST);
+		assert_err(kvfs_ll_mkdir(s, dir, "k", 0755, me, &stat), -EEXIST);
+		for (int excl = 0; excl < 2; excl++)
+			assert_err(kvfs_session_create(s, dir, "k", 0600, me, excl, &ses), -EEXIST);
+		if (turn == 1)
+			assert_ok(kvfs_del_tree(s, "x", NULL));
+		assert_count(kvfs_stream_write(st, "mine", 4, 0), 4);
+		if (turn < 2) {
+			assert_ok(kvfs_stream_publish(st));
+			assert_text(s, "x/y/k", "mine");
+			assert_ok(kvfs_del(s, "x/y/k"));
+			assert_ok(api_put(s, "x/y/k", "free"));
+			assert_ok(kvfs_stream_close(st));
+		} else {
+			kvfs_stream_abort(st);
+			assert_ok(api_put(s, "x/y/k", "free"));
+		}
+		assert_err(open_excl(s, "x/y/k", &st), -EEXIST);
+		assert_ok(kvfs_del_tree(s, "x", NULL));
+	}
+	assert_err(open_excl(s, "there/k", &st), -ENOTDIR);
+}
+
+/* It is one promise, whoever gave it. */
+static void test_keys_and_names(void **state)
+{
+	struct api *a = *state;
+	struct kvfs_store *s = a->store;
+	struct kvfs_stream *st;
+	struct kvfs_session *ses;
+
+	assert_ok(api_put(s, "there", "x"));
+	assert_ok(kvfs_mkdir(s, "dir", 0755));
+	assert_ok(open_excl(s, "k", &st));
+	check_all(a, -EEXIST);
+	kvfs_stream_abort(st);
+	check_all(a, 0);
+
+	assert_ok(kvfs_session_create(s, ino_of(s, "dir"), "k", 0600, me, true, &ses));
+	assert_err(open_excl(s, "dir/k", &st), -EEXIST);
+	assert_ok(kvfs_rename(s, "dir", "moved", 0));
+	assert_err(open_excl(s, "moved/k", &st), -EEXIST);
+	assert_ok(open_excl(s, "dir/k", &st));
+	/* A directory that brings the name with it is not looked at: the publication finds out. */
+	kvfs_session_close(ses);
+	assert_ok(api_put(s, "moved/k", "theirs"));
+	assert_ok(kvfs_rename(s, "moved", "dir", 0));
+	assert_err(kvfs_stream_close(st), -EEXIST);
+	assert_text(s, "dir/k", "theirs");
+}
+
 static int reserve_and_wait(void *arg)
 {
 	struct kvfs_store *s;
@@ -260,6 +338,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		API_TEST(test_nobody_else_makes_it),
 		API_TEST(test_a_failed_publication_keeps_it),
+		API_TEST(test_streams_reserve_keys),
+		API_TEST(test_keys_and_names),
 		API_TEST(test_it_ends_with_its_door),
 		API_TEST(test_race),
 	};

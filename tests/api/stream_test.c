@@ -214,9 +214,11 @@ static void test_excl(void **state)
 	struct kvfs_stream *w = open_stream(a->store, "d/k", WR | NEW | EXCL);
 
 	put_at(w, "mine", 0);
+	assert_err(api_put(a->store, "d/k", "theirs"), -EEXIST);
+	assert_absent(a->store, "d");
+	assert_ok(kvfs_stream_close(w));
+	assert_text(a->store, "d/k", "mine");
 	assert_ok(api_put(a->store, "d/k", "theirs"));
-	assert_err(kvfs_stream_close(w), -EEXIST);
-	assert_text(a->store, "d/k", "theirs");
 	/* Without EXCL the last published wins. */
 	w = open_stream(a->store, "e/k", WR | NEW);
 	put_at(w, "mine", 0);

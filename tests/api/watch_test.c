@@ -1,6 +1,7 @@
 /* Watches: every change once, in order, with whole keys, and a descriptor that tells of it (contract, section 1). */
 #include "api.h"
 
+#include <kvfs_ll.h>
 #include <poll.h>
 
 static struct kvfs_watch *watch(struct api *a, const char *dir, unsigned flags)
@@ -186,6 +187,104 @@ static void test_since(void **state)
 	assert_err(kvfs_watch_open(a->store, "", 2, 0, &w), -EINVAL);
 }
 
+static void write_by_number(struct api *a, uint64_t ino)
+{
+	struct kvfs_session *s;
+
+	assert_ok(kvfs_session_open(a->store, ino, true, &s));
+	assert_count(kvfs_session_write(s, "x", 1, 0), 1);
+	assert_ok(kvfs_session_publish(s));
+	kvfs_session_close(s);
+}
+
+/* A value with several names is told by the one it was changed by, or by one that is watched. */
+static void test_several_names(void **state)
+{
+	struct api *a = *state;
+	struct kvfs_setattr mode = {.valid = KVFS_SET_MODE, .mode = 0600};
+	struct kvfs_stat st;
+	struct kvfs_stream *stream;
+
+	assert_ok(api_put(a->store, "d/a", "1"));
+	assert_ok(api_put(a->store, "d/other", "1"));
+	assert_ok(kvfs_link(a->store, "d/a", "e/b"));
+	assert_ok(kvfs_link(a->store, "d/a", "c"));
+	assert_ok(kvfs_stat(a->store, "c", &st));
+	struct kvfs_watch *all = watch(a, "", KVFS_WATCH_RECURSIVE), *d = watch(a, "d", 0), *b = watch(a, "e/b", 0);
+	assert_ok(api_put(a->store, "e/b", "2"));
+	assert_ok(kvfs_stream_open(a->store, "/d/a", KVFS_STREAM_WRITE, 0, &stream));
+	assert_count(kvfs_stream_write(stream, "3", 1, 0), 1);
+	assert_ok(kvfs_stream_close(stream));
+	assert_ok(kvfs_append(a->store, "c", "4", 1));
+	assert_ok(kvfs_setattr(a->store, "e/b", &mode));
+	assert_event(all, PUT, "e/b");
+	assert_event(all, PUT, "d/a");
+	assert_event(all, APPEND, "c");
+	assert_event(all, ATTR, "c");
+	assert_nothing(all);
+	for (int i = 0; i < 2; i++) {
+		struct kvfs_watch *w = i ? b : d;
+		const char *key = i ? "e/b" : "d/a";
+		assert_event(w, PUT, key);
+		assert_event(w, PUT, key);
+		assert_event(w, APPEND, key);
+		assert_event(w, ATTR, key);
+		assert_nothing(w);
+	}
+	/* the name it was known by goes, by each of the ways */
+	assert_ok(kvfs_del(a->store, "c"));
+	write_by_number(a, st.ino);
+	assert_event(all, DELETE, "c");
+	assert_event(all, PUT, "d/a");
+	assert_ok(kvfs_rename(a->store, "d/other", "d/a", 0));
+	write_by_number(a, st.ino);
+	assert_event(all, DELETE, "d/a");
+	assert_rename(all, "d/other", "d/a");
+	assert_event(all, PUT, "e/b");
+	assert_ok(kvfs_rename(a->store, "e/b", "z", 0));
+	write_by_number(a, st.ino);
+	assert_rename(all, "e/b", "z");
+	assert_event(all, DELETE, "e");
+	assert_event(all, PUT, "z");
+	assert_nothing(all);
+	kvfs_watch_close(all);
+	kvfs_watch_close(d);
+	kvfs_watch_close(b);
+}
+
+/* A session knows by which of them it was opened, unless that has gone. */
+static void test_the_name_of_a_session(void **state)
+{
+	struct api *a = *state;
+	struct kvfs_stream *stream;
+
+	assert_ok(api_put(a->store, "a", "1"));
+	assert_ok(kvfs_link(a->store, "a", "b"));
+	assert_ok(kvfs_link(a->store, "a", "c"));
+	struct kvfs_watch *w = watch(a, "", 0);
+	assert_ok(kvfs_stream_open(a->store, "a", KVFS_STREAM_WRITE, 0, &stream));
+	for (int i = 0; i < 3; i++) {
+		assert_count(kvfs_stream_write(stream, "3", 1, 0), 1);
+		assert_ok(kvfs_stream_publish(stream));
+		if (i == 0)
+			assert_ok(api_put(a->store, "b", "2"));
+		if (i == 1)
+			assert_ok(kvfs_rename(a->store, "a", "d", 0));
+	}
+	assert_event(w, PUT, "a");
+	assert_event(w, PUT, "b");
+	assert_event(w, PUT, "a");
+	assert_rename(w, "a", "d");
+	assert_event(w, PUT, "d");
+	assert_ok(api_put(a->store, "a", "another"));
+	assert_event(w, PUT, "a");
+	assert_count(kvfs_stream_write(stream, "4", 1, 0), 1);
+	assert_ok(kvfs_stream_close(stream));
+	assert_event(w, PUT, "d");
+	assert_nothing(w);
+	kvfs_watch_close(w);
+}
+
 /* More than is kept in memory at once, renames at the seams too. */
 static void test_large_commits(void **state)
 {
@@ -289,6 +388,8 @@ int main(void)
 		API_TEST(test_kinds),
 		API_TEST(test_renames),
 		API_TEST(test_what_is_watched),
+		API_TEST(test_several_names),
+		API_TEST(test_the_name_of_a_session),
 		API_TEST(test_since),
 		API_TEST(test_large_commits),
 		API_TEST(test_other_processes),

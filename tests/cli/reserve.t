@@ -2,16 +2,16 @@
 $ reserved() { "$(dirname "$KVFS_BIN")/tests/cli/reserve_name" "$HOME/s" k "$1"; }
 $ kvfs init s; export KVFS_STORE=$PWD/s; kvfs put x 1
 $ reserved 'kvfs put k v'
-! kvfs: put 'k': a program that uses a mount is making it, and asked to be the only one; nothing was stored
+! kvfs: put 'k': another program is making it, and asked to be the only one; nothing was stored
 [1]
 $ reserved 'kvfs put --if-absent k v'
-! kvfs: put 'k': the key exists already; nothing was stored
+! kvfs: put 'k': another program is making it, and asked to be the only one; nothing was stored
 [1]
 $ reserved 'yes | head -c 5M | kvfs put k'
-! kvfs: put 'k': a program that uses a mount is making it, and asked to be the only one; nothing was stored
+! kvfs: put 'k': another program is making it, and asked to be the only one; nothing was stored
 [1]
 $ reserved 'kvfs put k/below v'
-! kvfs: put 'k/below': a program that uses a mount is making it, and asked to be the only one; nothing was stored
+! kvfs: put 'k/below': another program is making it, and asked to be the only one; nothing was stored
 [1]
 $ reserved 'kvfs mv x k'
 ! kvfs: mv 'x': 'k' exists already; nothing was renamed

@@ -42,6 +42,29 @@ $ tar -C src --xattrs -czf - . | kvfs import - z && kvfs export z out6 && diff <
 $ mkdir out7; kvfs export a/b - | tar -C out7 --xattrs --warning=no-unknown-keyword -xf - && diff -r --no-dereference src out7 2>&1 | grep -v fifo
 [1]
 
+# Second names of whatever may have them, devices too.
+$ mkdir special; mkfifo special/fifo; ln special/fifo special/fifo2; ln -s x special/link; ln special/link special/link2
+$ kvfs import special sp && kvfs export sp out11 && [ out11/fifo -ef out11/fifo2 ] && find out11 ! -type d -links 2 -printf '%P %y\n' | sort
+fifo p
+fifo2 p
+link l
+link2 l
+$ cat >devices.py <<'END'
+> import sys, tarfile
+> with tarfile.open(fileobj=sys.stdout.buffer, mode='w|') as t:
+>     for name, kind in (('c', tarfile.CHRTYPE), ('b', tarfile.BLKTYPE)):
+>         one, two = tarfile.TarInfo(name), tarfile.TarInfo(name + '2')
+>         one.type, one.devmajor, one.devminor, two.type, two.linkname = kind, 1, 3, tarfile.LNKTYPE, name
+>         t.addfile(one), t.addfile(two)
+> END
+$ python3 devices.py | kvfs import - dev; kvfs export dev - | tar -tvf - | sed 's/ [0-9]*\/.* / /'; kvfs export dev - | kvfs import - dev2; kvfs stat --json dev2/b2 | grep -o '"links":.\|block device'
+brw-r--r-- b
+hrw-r--r-- b
+crw-r--r-- c
+hrw-r--r-- c
+block device
+"links":2
+
 # What does not work is told, and the rest goes on.
 $ kvfs import missing
 ! kvfs: import 'missing': No such file or directory

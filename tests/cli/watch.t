@@ -43,9 +43,24 @@ $ after --since $seq --json -r
 {"sequence":N,"time":"T","kind":"mkdir","key":"d","type":"directory"}
 {"sequence":N,"time":"T","kind":"mkdir","key":"d/x","type":"directory"}
 {"sequence":N,"time":"T","kind":"put","key":"d/x/y","type":"value"}
+# A value with several names: the one that was used, or one that is watched.
+$ mkdir t t/p t/q; echo 1 >t/p/a; ln t/p/a t/q/b; ln t/p/a t/c; kvfs import t
+$ seq=$(kvfs info --json | sed 's/.*"sequence":\([0-9]*\).*/\1/')
+$ kvfs put q/b 2; head -c 5000000 /dev/zero | kvfs put p/a -; kvfs del c; kvfs put q/b 4; kvfs mv q/b e
+$ after --since $seq -r
+put q/b
+put p/a
+delete c
+put q/b
+delete e
+rename q/b -> e
+$ after --since $seq p
+put p/a
+put p/a
+put p/a
 # Whoever reads may stop.
 $ timeout 10 kvfs watch -r --since $seq | head -n1
-put d/k
+put q/b
 $ kvfs watch nothing
 ! kvfs: watch 'nothing': no such key
 [1]

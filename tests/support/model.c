@@ -206,6 +206,7 @@ struct model *model_clone(const struct model *m)
 	struct copies c = {0};
 
 	copy->implicit = m->implicit;
+	copy->reserved = m->reserved;
 	copy->root = clone_node(m->root, &c);
 	copy->root->links = 1;
 	free(c.from);
@@ -264,6 +265,37 @@ static char *way_name(struct way *w)
 	return w->name[w->n - 1];
 }
 
+/* Does `key` lie under `dir`? */
+static bool is_below(const char *key, const char *dir)
+{
+	size_t len = strlen(dir);
+
+	return strncmp(key, dir, len) == 0 && (key[len] == '/' || (len == 0 && *key));
+}
+
+/* Would making `key` make a key that another session than `own` has reserved? */
+static bool is_reserved(const struct model *m, const char *key, const struct model_session *own)
+{
+	for (const struct model_session *s = m->reserved; s; s = s->next)
+		if (s != own && !model_exists(m, s->key) && (strcmp(key, s->key) == 0 || is_below(key, s->key)))
+			return true;
+	return false;
+}
+
+static void reserve(struct model_session *s, bool on)
+{
+	struct model_session **at = &s->m->reserved;
+
+	while (*at && *at != s)
+		at = &(*at)->next;
+	if (on) {
+		s->next = s->m->reserved;
+		s->m->reserved = s;
+	} else if (*at) {
+		*at = s->next;
+	}
+}
+
 /* The way to a key that is to be made. */
 static int way_new(const struct model *m, const char *key, struct way *w)
 {
@@ -271,7 +303,7 @@ static int way_new(const struct model *m, const char *key, struct way *w)
 
 	if (rc)
 		return rc;
-	if (w->n == 0 || w->node)
+	if (w->n == 0 || w->node || is_reserved(m, key, NULL))
 		return -EEXIST;
 	if (!m->implicit && !w->dir[w->n - 1])
 		return -ENOENT;
@@ -448,14 +480,6 @@ int model_link(struct model *m, const char *key, const char *new_key)
 	return make(m, new_key, n);
 }
 
-/* Does `key` lie under `dir`? */
-static bool is_below(const char *key, const char *dir)
-{
-	size_t len = strlen(dir);
-
-	return strncmp(key, dir, len) == 0 && (key[len] == '/' || (len == 0 && *key));
-}
-
 static int rename_check(
 	const struct model *m, const struct way *from, const struct way *to, const char *src, const char *dst, unsigned flags)
 {
@@ -467,6 +491,8 @@ static int rename_check(
 		return -EINVAL;
 	if (flags & MODEL_EXCHANGE)
 		return !to->node ? -ENOENT : dst_dir && is_below(src, dst) ? -EINVAL : 0;
+	if (!to->node && is_reserved(m, dst, NULL))
+		return -EEXIST;
 	if (!to->node)
 		return m->implicit || to->dir[to->n - 1] ? 0 : -ENOENT;
 	if (flags & MODEL_NOREPLACE)
@@ -583,7 +609,7 @@ int model_session_open(struct model *m, const char *key, unsigned flags, mode_t 
 		return rc;
 	if (w.node && (rc = node_check(w.node)))
 		return rc;
-	if (w.node && (flags & MODEL_EXCL))
+	if (flags & MODEL_EXCL && (w.node || is_reserved(m, key, NULL)))
 		return -EEXIST;
 	if (!w.node && (!(flags & MODEL_CREATE) || (!m->implicit && !w.dir[w.n - 1])))
 		return -ENOENT;
@@ -598,6 +624,8 @@ int model_session_open(struct model *m, const char *key, unsigned flags, mode_t 
 	s->view = s->replaces ? model_bytes_new(NULL, 0) : model_bytes_ref(w.node->value);
 	if (s->node)
 		s->node->refs++;
+	if (s->excl)
+		reserve(s, true);
 	*ret = s;
 	return 0;
 }
@@ -644,7 +672,7 @@ static int session_take_name(struct model_session *s)
 
 	if (rc)
 		return rc;
-	if (w.node && s->excl)
+	if (w.node ? s->excl : is_reserved(s->m, s->key, s))
 		return -EEXIST;
 	if (w.node && (rc = node_check(w.node)))
 		return rc;
@@ -653,6 +681,7 @@ static int session_take_name(struct model_session *s)
 		entry_add(way_parent(&w, false), way_name(&w), w.node);
 		node_unref(w.node);
 	}
+	reserve(s, false);
 	s->node = w.node;
 	s->node->refs++;
 	return 0;
@@ -685,6 +714,7 @@ void model_session_close(struct model_session *s)
 {
 	if (!s)
 		return;
+	reserve(s, false);
 	session_forget_steps(s);
 	free(s->steps);
 	node_unref(s->node);

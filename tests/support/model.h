@@ -47,11 +47,13 @@ struct model {
 	struct model_node *root;
 	/* Directories that a key needs are made, and go with their last key; else they must be there (a file system). */
 	bool implicit;
+	struct model_session *reserved; /* those that alone may make their keys */
 };
 
 struct model *model_new(bool implicit);
 void model_free(struct model *m);
-/* The whole tree, sharing the values; names of one inode stay names of one inode.  Sessions stay with the original. */
+/* The whole tree, sharing the values; names of one inode stay names of one inode.  Sessions stay with the original;
+ * what they have reserved is so in the copy as long as they live. */
 struct model *model_clone(const struct model *m);
 
 /* ---- operations: as kvfs.h has them ---- */
@@ -96,6 +98,7 @@ struct model_session {
 	char *key;
 	mode_t mode;
 	bool excl, replaces, dirty;
+	struct model_session *next; /* in m->reserved */
 	struct model_bytes *view;
 	struct model_step *steps;
 	size_t n_steps;

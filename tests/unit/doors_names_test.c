@@ -27,6 +27,26 @@ static void test_one_holder(void **state)
 	kv_doors_close(d, false);
 }
 
+static void test_paths(void **state)
+{
+	struct kv_doors *d = open_door("test");
+	unsigned a, b;
+
+	(void)state;
+	assert_false(kv_doors_any_path(d));
+	assert_ok(kv_doors_name_take(d, 1, "k", 1, &a));
+	assert_false(kv_doors_any_path(d));
+	assert_ok(kv_doors_name_take(d, 1, "d/k", 3, &b));
+	assert_true(kv_doors_any_path(d));
+	assert_err(kv_doors_name_take(d, 1, "d/k", 3, &b), -EEXIST);
+	assert_true(kv_doors_name_taken(d, 1, "d/k", 3, a));
+	kv_doors_name_give_back(d, a);
+	assert_true(kv_doors_any_path(d));
+	kv_doors_name_give_back(d, b);
+	assert_false(kv_doors_any_path(d));
+	kv_doors_close(d, false);
+}
+
 static int child_reserves(struct child_end *end)
 {
 	struct kv_doors *d = child_door();
@@ -113,6 +133,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_one_holder),
+		TEST(test_paths),
 		TEST(test_the_dead_reserve_nothing),
 		TEST(test_full),
 	};

@@ -15,6 +15,7 @@
 struct node {
 	struct kv_inode inode;
 	uint64_t names, entries, subdirs, live;
+	uint64_t listed; /* names beside its record */
 	bool named; /* by the (parent, name) that its record has */
 	bool xattrs;
 };
@@ -95,6 +96,12 @@ static void load_inodes(struct world *w)
 	bool started = false;
 	assert_ok(kv_cursor_open(&w->txn, KV_INODE, &c));
 	while (next(&c, &started)) {
+		if (c.key.len > 8) { /* a name of the inode before it */
+			need(w->nnodes && w->nodes[w->nnodes - 1].inode.ino == be_id(c.key.data), "a name of inode %llu\n",
+				(unsigned long long)be_id(c.key.data));
+			w->nodes[w->nnodes - 1].listed++;
+			continue;
+		}
 		w->nodes = grow(w->nodes, w->nnodes, sizeof *w->nodes);
 		struct node *n = &w->nodes[w->nnodes++];
 		*n = (struct node){0};
@@ -182,6 +189,14 @@ static void load_hidden(struct world *w)
 
 /* ---- names ---- */
 
+/* Is it listed beside the inode's record? */
+static bool is_listed(struct world *w, uint64_t ino, uint64_t dir, const char *name, size_t len)
+{
+	struct kv_key_link key;
+	struct kv_bytes rec;
+	return kv_db_get(&w->txn, KV_INODE, &key, kv_key_link(&key, ino, dir, name, len), &rec) == 0;
+}
+
 static void check_entries(struct world *w)
 {
 	struct kv_cursor c;
@@ -201,6 +216,8 @@ static void check_entries(struct world *w)
 		dir->entries++;
 		dir->subdirs += S_ISDIR(ent.type);
 		n->names++;
+		need(n->inode.rec.nlink < 2 || S_ISDIR(ent.type) || is_listed(w, n->inode.ino, dir->inode.ino, name, (size_t)len),
+			"name '%.*s' is not listed\n", len, name);
 		if (n->inode.rec.parent == dir->inode.ino && n->inode.rec.name_len == len &&
 			memcmp(n->inode.name, name, (size_t)len) == 0)
 			n->named = true;
@@ -242,7 +259,9 @@ static void check_nodes(const struct world *w)
 			check_dir(w, n);
 		} else {
 			need(rec->nlink == n->names && n->names, "inode %llu: %llu names\n", ino, (unsigned long long)n->names);
-			need(rec->parent == 0 || n->named, "inode %llu: its name is not its own\n", ino);
+			need(n->named, "inode %llu: its name is not its own\n", ino);
+			need(n->listed == (rec->nlink > 1 ? rec->nlink : 0), "inode %llu: %llu names listed\n", ino,
+				(unsigned long long)n->listed);
 			values += S_ISREG(rec->mode);
 			others += !S_ISREG(rec->mode);
 		}

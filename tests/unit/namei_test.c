@@ -215,6 +215,29 @@ static void links_outlive_their_first_name(void **state)
 	kvfs_close(store);
 }
 
+/* The list of an inode's names has lost one: nothing is done that would make it worse. */
+static void a_name_that_is_not_listed_is_damage(void **state)
+{
+	(void)state;
+	struct kvfs_store *store = open_store();
+	struct kvfs_stat st;
+	struct kv_edit ed;
+	assert_ok(kvfs_put(store, "a", "value", 5, NULL, NULL));
+	assert_ok(kvfs_link(store, "a", "b"));
+	assert_ok(kvfs_stat(store, "a", &st));
+	assert_ok(kv_commit_begin(store->core, &ed));
+	assert_ok(kv_inode_del_name(&ed.txn, st.ino, KV_ROOT, "a", 1));
+	assert_ok(kv_commit_end(store->core, &ed, KV_SYNC_LEVEL));
+	assert_err(kvfs_del(store, "a"), -EUCLEAN);
+	assert_err(kvfs_rename(store, "a", "c", 0), -EUCLEAN);
+	assert_err(kvfs_del(store, "b"), -EUCLEAN);
+	assert_ok(kvfs_put(store, "b", "more", 4, NULL, NULL));
+	assert_ok(kvfs_stat(store, "a", &st));
+	assert_int_equal(st.nlink, 2);
+	assert_int_equal(st.size, 4);
+	kvfs_close(store);
+}
+
 /* Two values of one commit have one version: a transaction that read a key notices when the other takes its place. */
 static void a_transaction_tells_values_of_one_commit_apart(void **state)
 {
@@ -276,6 +299,7 @@ int main(void)
 		cmocka_unit_test(resolving_stops_where_the_tree_does),
 		cmocka_unit_test(no_directory_holds_itself),
 		cmocka_unit_test(links_outlive_their_first_name),
+		cmocka_unit_test(a_name_that_is_not_listed_is_damage),
 		cmocka_unit_test(a_transaction_tells_values_of_one_commit_apart),
 		cmocka_unit_test(below_a_value_there_is_nothing),
 		cmocka_unit_test(times_of_a_deleted_key_are_nobodys),
