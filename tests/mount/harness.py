@@ -14,10 +14,6 @@ import sys
 import time
 
 
-class Skip(Exception):
-    """The machine lacks what the case needs."""
-
-
 def mounts_under(base):
     """Mounts below a directory, the last made first."""
     found = []
@@ -268,7 +264,7 @@ def elsewhere(fn, *args):
         finally:
             os._exit(0)
     os.close(into)
-    data = b''
+    data = bytearray()
     while True:
         piece = os.read(out, 1 << 20)
         if not piece:

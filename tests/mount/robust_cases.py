@@ -1,15 +1,16 @@
 """A mount under load and in adversity: contract, section 7, and what holds whatever happens to its process or its disk."""
 import errno
+import fcntl
 import json
 import mmap
 import os
 import re
 import signal
 import subprocess
-import threading
+import sys
 import time
 
-from harness import Child, daemons_under, elsewhere, equal, eventually, fails, get, limit_memory, mounts_under, other_get, put, run, sh
+from harness import Child, daemons_under, equal, fails, get, limit_memory, mounts_under, other_get, put, run
 
 MIB = 1 << 20
 BUFFERS = 64 * MIB  # of unpublished data in memory; what is more waits in the store
@@ -280,3 +281,179 @@ def test_disk_fills_up_in_mid_session(b):
     b.down()
     equal(info(b)['doors'], [])
     run('umount', disk)
+
+
+# ---- signals ----
+
+def interrupted_writer(state, path, until):
+    """Writes, publishes and reads back under a hail of signals that it handles."""
+    struck = []
+    signal.signal(signal.SIGALRM, lambda *_: struck.append(1))
+    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+    turn = 0
+    while time.monotonic() < until:
+        turn += 1
+        data = b'%06d ' % turn * 50_000
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        equal(write_all(fd, data), (len(data), 0))
+        os.fsync(fd)
+        equal(os.pread(fd, 14, len(data) - 14), data[-14:])
+        os.pwrite(fd, b'!', 0)
+        os.close(fd)
+        equal(get(path), b'!' + data[1:])
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    return turn, len(struck)
+
+
+def test_a_hail_of_signals(b):
+    """No call fails because of a signal that came while the mount was at work on it, and none is done twice or by half."""
+    b.up('-o', 'durability=none')
+    until = time.monotonic() + 4
+    children = [Child({'write': interrupted_writer}) for _ in range(4)]
+    for i, child in enumerate(children):
+        child.start('write', b.path(f'k{i}'), until)
+    told = [child.finish() for child in children]
+    print('turns, signals', told)
+    assert all(turn > 2 and signals > 50 for turn, signals in told), told
+    for i, child in enumerate(children):
+        child.end()
+        equal(len(get(b.path(f'k{i}'))), 350_000)
+
+
+def endless_writer(path, letter):
+    data = letter * (12 * MIB)
+    while True:
+        put(path, data)
+
+
+def test_killed_at_work(b):
+    """A process that is killed while the mount is at work for it is gone at once; the value is an old one or the new one."""
+    b.up('-o', 'durability=none')
+    slowest = 0
+    for turn in range(12):
+        letter = b'%c' % (97 + turn)
+        child = Child({'write': lambda s: endless_writer(b.path('k'), letter)})
+        child.start('write')
+        time.sleep(0.02 + turn * 0.03)
+        began = time.monotonic()
+        child.kill()
+        slowest = max(slowest, time.monotonic() - began)
+        data = other_get(b.path('k'))
+        assert data is None or (len(data) == 12 * MIB and data == data[:1] * len(data) and data[:1] <= letter), (data or b'')[:10]
+    print('the last to go took', slowest)
+    assert slowest < 3, slowest
+
+
+def test_killed_while_it_waits(b):
+    """For a lock, by the dozen: gone at once, and not in the way of who comes after."""
+    b.up('-o', 'durability=none')
+    put(b.path('k'), b'x')
+    own = os.open(b.path('k'), os.O_RDWR)
+    fcntl.flock(own, fcntl.LOCK_EX)
+    waiting = [Child({'wait': lambda s, how: how(os.open(b.path('k'), os.O_RDWR), fcntl.LOCK_EX)}) for _ in range(24)]
+    for i, child in enumerate(waiting):
+        child.start('wait', (fcntl.flock, fcntl.lockf)[i % 2])
+    other = Child({'lock': lambda s: fcntl.lockf(s.setdefault('fd', os.open(b.path('k'), os.O_RDWR)), fcntl.LOCK_SH)})
+    time.sleep(0.2)
+    began = time.monotonic()
+    for child in waiting:
+        child.kill()
+    assert time.monotonic() - began < 2, time.monotonic() - began
+    fcntl.flock(own, fcntl.LOCK_UN)
+    other.do('lock')
+    fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    other.end()
+    os.close(own)
+
+
+HOLD = """
+import ctypes, sys
+lmdb, env, txn = ctypes.CDLL('liblmdb.so.0'), ctypes.c_void_p(), ctypes.c_void_p()
+status = [lmdb.mdb_env_create(ctypes.byref(env)), lmdb.mdb_env_open(env, sys.argv[1].encode(), 0, 0o600),
+          lmdb.mdb_txn_begin(env, None, 0, ctypes.byref(txn))]
+assert status == [0, 0, 0], status
+print('held', flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_process_that_keeps_the_write_lock(b):
+    """It is stopped, or broken: who reads, and who writes in a session of his own, goes on; who publishes waits, and is served when it
+    is gone."""
+    b.up('-o', 'durability=none')
+    names = [f'k{i}' for i in range(8)]
+    for name in names:
+        put(b.path(name), b'old')
+    with subprocess.Popen([sys.executable, '-c', HOLD, b.store], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        equal(holder.stdout.readline(), b'held\n')
+        writers = [Child({'put': lambda s, *args: put(*args)}) for _ in names]
+        for name, child in zip(names, writers):
+            child.start('put', b.path(name), b'new')
+        fd = os.open(b.path('k0'), os.O_RDWR)
+        os.write(fd, b'mine')
+        time.sleep(0.2)
+        for name in names:
+            equal(other_get(b.path(name)), b'old')
+        equal(sorted(os.listdir(b.mnt)), names)
+        holder.kill()
+    for child in writers:
+        child.finish()
+        child.end()
+    for name in names:
+        equal(other_get(b.path(name)), b'new')
+    os.close(fd)
+    equal(other_get(b.path('k0')), b'mine')
+
+
+# ---- a mount whose process is killed ----
+
+def look_in(state, b):
+    os.chdir(b.path('d'))
+    state['reader'] = os.open('large', os.O_RDONLY)
+    state['writer'] = os.open('k', NEW)
+    os.write(state['writer'], b'half')
+
+
+def look_again(state):
+    fails(errno.ENOTCONN, os.pread, state['reader'], 10, 2 * MIB)
+    fails(errno.ENOTCONN, os.write, state['writer'], b'other half')
+    fails(errno.ENOTCONN, os.close, state['writer'])
+
+
+def test_killed_daemon_in_use(b):
+    """A new mount takes the place of the dead one, though programs work in that and have files of it open."""
+    b.up('-o', 'durability=none')
+    os.mkdir(b.path('d'))
+    put(b.path('d/k'), b'old')
+    put(b.path('d/large'), b'l' * 4 * MIB)
+    users = [Child({'in': look_in, 'again': look_again, 'back': lambda s, at: os.chdir(at)}) for _ in range(2)]
+    for user in users:
+        user.do('in', b)
+    os.kill(b.daemon(), signal.SIGKILL)
+    b.daemon_gone()
+    users[0].do('again')
+    b.up('-o', 'durability=none')
+    users[1].do('again')
+    equal(len(mounts_under(b.base)), 1)
+    equal(len(info(b)['doors']), 1)
+    equal(get(b.path('d/k')), b'old')
+    put(b.path('d/k'), b'new')
+    equal(b.kvfs('get', 'd/k'), b'new')
+    for user in users:
+        user.do('back', b.path('d'))
+        user.end()
+    b.down()
+    equal(info(b)['doors'], [])
+
+
+def test_advice_for_a_dead_mount_of_others(b):
+    binary = b.base + '/kvfs'
+    run('cp', b.bin, binary)
+    os.chmod(binary, 0o755)
+    b.up('-o', 'allow_other')
+    os.chmod(b.mnt, 0o777)
+    os.kill(b.daemon(), signal.SIGKILL)
+    b.daemon_gone()
+    said = run('setpriv', '--reuid', '65534', '--regid', '65534', '--clear-groups', binary, 'mount', b.store, b.mnt, status=2).decode()
+    assert said.count('\n') == 1 and 'lost its process' in said and 'fusermount3 -uz' in said, said
+    equal(len(mounts_under(b.base)), 1)
