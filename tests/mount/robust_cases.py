@@ -78,7 +78,7 @@ def test_thousands_of_sessions(b):
     for which in (0, 1):
         all_do('write', which)
         used = memory(daemon) - before
-        assert BUFFERS / 2 < used < BUFFERS * 7 / 4, used
+        assert BUFFERS / 2 < used < BUFFERS * 5 / 2, used  # without a limit it would be four times
     equal(len(os.listdir(b.mnt)), 2000, 'nothing is published')
     all_do('close')
     for child in children:
