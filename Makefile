@@ -174,7 +174,7 @@ clean: ## remove everything built
 # ---- what must be installed first (Debian)
 
 NEED := gcc libc6-dev pkg-config libfuse3-dev fuse3 liblmdb-dev libarchive-dev libxxhash-dev
-NEED_CHECK := $(NEED) libcmocka-dev acl attr git libcap2-bin procps psmisc python3 rsync sqlite3 tar util-linux vim
+NEED_CHECK := $(NEED) libcmocka-dev acl attr emacs-nox git libcap2-bin make nano procps psmisc python3 rsync sqlite3 tar util-linux vim
 NEED_LINT := $(NEED_CHECK) clang-format clang-tidy cppcheck valgrind
 deps: ## install what building needs
 	@.ci/packages $(NEED)

@@ -14,10 +14,6 @@ import sys
 import time
 
 
-class Skip(Exception):
-    """The machine lacks what the case needs."""
-
-
 def mounts_under(base):
     """Mounts below a directory, the last made first."""
     found = []
@@ -42,6 +38,43 @@ def daemons_under(base):
         if len(words) > 1 and words[0].endswith(b'kvfs') and any(word.startswith(base.encode() + b'/') for word in words):
             found.append(int(path.split('/')[2]))
     return found
+
+
+def hierarchies():
+    """Where groups of processes with a limit of memory are made, and the name of that limit."""
+    with open('/proc/self/mountinfo', encoding='utf-8', errors='surrogateescape') as table:
+        for line in table:
+            where, what = line.split(' - ')
+            kind, _, options = what.split()[:3]
+            if kind == 'cgroup2' or (kind == 'cgroup' and 'memory' in options.split(',')):
+                yield where.split()[4], 'memory.max' if kind == 'cgroup2' else 'memory.limit_in_bytes'
+
+
+def limit_memory(base, pid, size):
+    """Lets a process use `size` bytes of memory, caches included.  False where the machine has no such groups, or lets us make none."""
+    for top, limit in hierarchies():
+        group = os.path.join(top, os.path.basename(base))
+        try:
+            os.mkdir(group)
+            for name, number in ((limit, size), ('cgroup.procs', pid)):
+                with open(os.path.join(group, name), 'w', encoding='ascii') as file:
+                    file.write(str(number))
+            return True
+        except OSError:
+            continue
+    return False
+
+
+def unlimit_memory(base):
+    """Removes the group of limit_memory(); its process is gone, or goes."""
+    for top, _ in hierarchies():
+        group = os.path.join(top, os.path.basename(base))
+        until = time.monotonic() + 5
+        while os.path.isdir(group) and time.monotonic() < until:
+            try:
+                os.rmdir(group)
+            except OSError:
+                time.sleep(0.01)
 
 
 class Requests:
@@ -231,7 +264,7 @@ def elsewhere(fn, *args):
         finally:
             os._exit(0)
     os.close(into)
-    data = b''
+    data = bytearray()
     while True:
         piece = os.read(out, 1 << 20)
         if not piece:
