@@ -140,7 +140,8 @@ static int serve(struct cli *cli, struct request *q)
 	if (q->user && geteuid() != 0)
 		return cli_failf(cli, NULL, "only root can mount for another user (user=%s)", q->user);
 	if (q->user && ((r = kv_user_find(q->user, &user)) < 0 || (r = kv_user_begin(&user)) < 0))
-		return cli_failf(cli, NULL, "user %s: %s", cli_quote(q->user), r == -ENOENT ? "there is none of that name" : strerror(-r));
+		return cli_failf(
+			cli, NULL, "user %s: %s", cli_quote(q->user), r == -ENOENT ? "there is none of that name" : strerror(-r));
 	cli->options.purpose = "mount";
 	if (q->read_only)
 		flags = CLI_READ;

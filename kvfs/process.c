@@ -1,5 +1,6 @@
 /* Who calls: see process.h. */
 #include "process.h"
+#include "node.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -70,12 +71,27 @@ static unsigned long stat_field(const char *stat, int n)
 	return p ? strtoul(p + 1, NULL, 10) : 0;
 }
 
+/* What may be asked of a thread.  execve(2) closes descriptors, and waits for our answer to that, while it holds a lock that most of
+ * /proc waits for: to follow a link of /proc/<pid>/fd, or to read stat, would be a deadlock.  statm needs no lock: its memory has
+ * no program in it then.  A thread that closes its descriptors because it exits has no memory any more. */
+enum memory { GONE, IN_EXEC, PROGRAM };
+
+static enum memory memory_of(pid_t tid)
+{
+	unsigned long size, text;
+	char buf[128];
+
+	if (read_proc(tid, "statm", buf, sizeof(buf)) <= 0 || sscanf(buf, "%lu %*u %*u %lu", &size, &text) != 2 || !size)
+		return GONE;
+	return text ? PROGRAM : IN_EXEC;
+}
+
 enum kv_fate kv_process_fate(pid_t tid, int *ret_signal)
 {
 	enum { FLAGS = 9, PF_EXITING = 4, EXIT_CODE = 52 };
 	char buf[2048];
 
-	if (tid <= 0 || read_proc(tid, "stat", buf, sizeof(buf)) <= 0)
+	if (tid <= 0 || memory_of(tid) != GONE || read_proc(tid, "stat", buf, sizeof(buf)) <= 0)
 		return KV_FATE_ALIVE;
 	if (!(stat_field(buf, FLAGS) & PF_EXITING))
 		return KV_FATE_ALIVE;
@@ -105,7 +121,8 @@ static bool is_inode(int dir, const char *fd, uint64_t node, uint32_t generation
 	return ((uint64_t)part[0] << 32 | part[1]) == node && (!generation || generation == part[2]);
 }
 
-static bool is_kind(pid_t tid, const char *fd, enum kv_descriptor kind)
+/* *ret_ino: as st_ino. */
+static bool is_kind(pid_t tid, const char *fd, enum kv_descriptor kind, uint64_t *ret_ino)
 {
 	unsigned long flags;
 	char file[300], buf[512], *p;
@@ -113,13 +130,32 @@ static bool is_kind(pid_t tid, const char *fd, enum kv_descriptor kind)
 	snprintf(file, sizeof(file), "fdinfo/%s", fd);
 	if (read_proc(tid, file, buf, sizeof(buf)) < 0)
 		return false;
+	p = strstr(buf, "\nino:");
+	*ret_ino = p ? strtoull(p + 5, NULL, 10) : 0;
 	p = strstr(buf, "flags:");
 	flags = p ? strtoul(p + 6, NULL, 8) : O_PATH;
-	return kind == KV_DESCRIPTOR_WRITE ? (flags & O_ACCMODE) != O_RDONLY : !(flags & O_PATH);
+	return kind == KV_DESCRIPTOR_WRITE ? (flags & O_ACCMODE) != O_RDONLY : kind == KV_DESCRIPTOR_ANY || !(flags & O_PATH);
+}
+
+struct wanted {
+	uint64_t node;
+	uint32_t generation;
+	enum kv_descriptor kind;
+	bool by_number; /* links cannot be followed: whatever else has that inode number counts too */
+};
+
+static bool is_wanted(pid_t tid, int dir, const char *fd, const struct wanted *w)
+{
+	uint64_t ino;
+
+	if (w->by_number)
+		return is_kind(tid, fd, w->kind, &ino) && ino == kv_node_ino(w->node);
+	return is_inode(dir, fd, w->node, w->generation) && (w->kind == KV_DESCRIPTOR_ANY || is_kind(tid, fd, w->kind, &ino));
 }
 
 int kv_process_holds(pid_t tid, uint64_t node, uint32_t generation, enum kv_descriptor kind, bool *ret_any)
 {
+	struct wanted w = {.node = node, .generation = generation, .kind = kind, .by_number = memory_of(tid) == IN_EXEC};
 	const struct dirent *e;
 	char path[64];
 	int r = 0, seen = 0;
@@ -135,8 +171,7 @@ int kv_process_holds(pid_t tid, uint64_t node, uint32_t generation, enum kv_desc
 			continue;
 		if (++seen > SCAN_MAX)
 			r = -EMFILE;
-		else if (is_inode(dirfd(d), e->d_name, node, generation) &&
-			 (kind == KV_DESCRIPTOR_ANY || is_kind(tid, e->d_name, kind)))
+		else if (is_wanted(tid, dirfd(d), e->d_name, &w))
 			r = 1;
 		errno = 0;
 	}

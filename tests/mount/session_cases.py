@@ -286,6 +286,38 @@ def test_created_by_two(b):
     child.end()
 
 
+def test_execve_is_a_close(b):
+    """What execve(2) closes is published before the new program runs; nothing of /proc may be asked meanwhile that waits for execve."""
+    b.up()
+    put(b.path('old'), b'old')
+
+    def run_cat(kept):
+        fd = os.open(b.path('k'), NEW | os.O_TRUNC | os.O_CLOEXEC)
+        other = os.open(b.path('old'), os.O_WRONLY)
+        os.set_inheritable(other, True)
+        os.write(fd, b'written')
+        if kept:
+            os.set_inheritable(os.dup(fd), True)
+            os.dup2(os.dup(fd), 9, inheritable=True)
+        out = os.open(b.base + '/out', os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(out, 1)
+        os.execlp('sh', 'sh', '-c', 'cat "$0"; exit $?', b.path('k'))
+    for kept in False, True:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                run_cat(kept)
+            finally:
+                os._exit(9)
+        _, status = os.waitpid(pid, 0)
+        if kept:
+            assert status, 'a descriptor is left, so nothing was published yet'
+        else:
+            equal((status, get(b.base + '/out')), (0, b'written'))
+        equal(other_get(b.path('k')), b'written', 'at its end at the latest')
+        os.unlink(b.path('k'))
+
+
 def test_a_name_one_reserved_is_replaced(b):
     """rename(2) replaces what the process sees there, also what it made by O_EXCL and has not published; others cannot."""
     b.up()
