@@ -177,7 +177,8 @@ void kvfs_session_unreserve(struct kvfs_session *s);
 void kvfs_session_orphan(struct kvfs_session *s);
 /* Publishes everything so far in one transaction and goes on from there; 0 when there is nothing to publish or the
  * inode is gone.  On error the old value stands and the session keeps its data: it may be tried again.
- * -ENOSPC, -EIO, -ENOENT its directory is gone, -EISDIR its name is a directory now, -EEXIST by excl. */
+ * -ENOSPC, -EIO, -ENOENT its directory is gone, -EISDIR its name is a directory now, -EEXIST by excl, or
+ * another user has made the key. */
 KVFS_MUST_CHECK int kvfs_session_publish(struct kvfs_session *s);
 /* Adds at the end of the published value, whole, in one transaction, past whatever others added; the session then sees that value.
  * A new key is published by it.  Session must have no unpublished writes (-EBUSY). */

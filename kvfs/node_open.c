@@ -652,6 +652,14 @@ int kv_node_open(struct kv_nodes *nodes, pid_t tid, uint64_t id, int flags, stru
 	return r;
 }
 
+/* Whether the kernel would surely let the caller open a key to write, which it has not asked itself: there was none. */
+static bool may_open(const struct kvfs_stat *st, struct kvfs_cred cred, int flags)
+{
+	uint32_t need = (flags & O_ACCMODE) == O_RDWR ? S_IRUSR | S_IWUSR : S_IWUSR;
+
+	return cred.uid == 0 || (cred.uid == st->uid && (st->mode & need) == need);
+}
+
 /* A session for a name that CREATE was sent for; somebody may have published it since the LOOKUP that did not find it. */
 static int create_session(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const char *name, uint32_t mode,
 	struct kvfs_cred cred, int flags, struct kv_node **ret)
@@ -666,8 +674,8 @@ static int create_session(struct kv_nodes *nodes, pid_t tid, uint64_t parent, co
 			break;
 		if (r < 0)
 			return r == -ESTALE ? -ENOENT : r;
-		if (!S_ISREG(st.mode))
-			return -ESTALE; /* which makes the kernel look again */
+		if (!S_ISREG(st.mode) || !may_open(&st, cred, flags)) /* the kernel looks again, and decides */
+			return refuse(nodes, NULL, tid, kv_natural_id(st.ino, st.epoch), WRITE);
 		r = session_on(nodes, tid, st.ino, ret);
 		if (r != -ESTALE)
 			return r;

@@ -37,6 +37,7 @@ struct kvfs_session {
 	uint64_t cond_version;
 	bool is_new; /* has no inode yet */
 	bool excl; /* is_new: the name must still be free then */
+	bool displaces; /* is_new: it was renamed to that name, and replaces what is there as rename(2) does */
 	unsigned reserved; /* number of the reservation of parent and name; 0 none */
 	bool orphan; /* never: its key is gone */
 	struct kvfs_stat st; /* is_new: mode, owner; else as last seen */

@@ -117,7 +117,8 @@ int kvfs_session_rename(struct kvfs_session *s, uint64_t parent, const char *nam
 	kv_session_give_back_name(s);
 	s->parent = parent;
 	strcpy(s->name, name);
-	s->excl = false; /* a rename replaces what is there */
+	s->excl = false;
+	s->displaces = true;
 	return 0;
 }
 

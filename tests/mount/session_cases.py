@@ -318,6 +318,59 @@ def test_execve_is_a_close(b):
         os.unlink(b.path('k'))
 
 
+def test_a_key_that_another_user_made_meanwhile_is_his(b):
+    """Nobody was asked whether the creator may write it, so his close or fsync fails, and he does not get to read it either."""
+    b.up('-o', 'allow_other')
+    os.mkdir(b.path('d'))
+    os.chmod(b.path('d'), 0o1777)
+    path = b.path('d/v')
+
+    def become(s):
+        os.setgid(1000)
+        os.setuid(1000)
+    steps = {'become': become, 'write': lambda s: os.write(s['fd'], b'theirs'), 'read': lambda s: os.pread(s['fd'], 99, 0),
+             'sync': lambda s: fails(errno.EEXIST, os.fsync, s['fd']), 'close': lambda s: fails(errno.EEXIST, os.close, s['fd']),
+             'append': lambda s: fails(errno.EEXIST, os.write, s['fd'], b'theirs')}
+    for mode in 0o600, 0o4755, 0o666:
+        child = Child({'open': lambda s: s.update(fd=os.open(path, os.O_RDWR | os.O_CREAT, 0o666)), **steps})
+        log = Child({'open': lambda s: s.update(fd=os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)), **steps})
+        for user in child, log:
+            user.do('become')
+            user.do('open')
+        child.do('write')
+        put(path + '.new', b'ours')
+        os.chmod(path + '.new', mode)
+        os.rename(path + '.new', path)
+        child.do('sync')
+        log.do('append')
+        equal(child.do('read'), b'theirs')
+        child.do('close')
+        equal((get(path), os.stat(path).st_mode & 0o7777, os.stat(path).st_uid), (b'ours', mode, 0))
+        child.end()
+        log.kill()
+        os.unlink(path)
+
+
+def test_an_unpublished_key_is_renamed_over_another_users(b):
+    """As by rename(2): the inode is the new one, with its mode and owner."""
+    b.up('-o', 'allow_other')
+    put(b.path('k'), b'old')
+    os.chown(b.path('k'), 1000, 1000)
+    os.chmod(b.path('k'), 0o666)
+    fd = os.open(b.path('k.new'), NEW | os.O_EXCL, 0o600)
+    held = os.open(b.path('k'), os.O_RDONLY)
+    os.write(fd, b'new')
+    os.rename(b.path('k.new'), b.path('k'))
+    equal(other_get(b.path('k')), b'old')
+    os.close(fd)
+    equal(other_get(b.path('k')), b'new')
+    st = os.stat(b.path('k'))
+    equal((st.st_uid, st.st_mode & 0o7777, st.st_nlink), (0, 0o600, 1))
+    equal((os.read(held, 9), os.fstat(held).st_nlink), (b'old', 0))
+    os.close(held)
+    equal(b.kvfs('ls'), b'k\n')
+
+
 def test_a_name_one_reserved_is_replaced(b):
     """rename(2) replaces what the process sees there, also what it made by O_EXCL and has not published; others cannot."""
     b.up()
