@@ -40,6 +40,11 @@ void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 	struct kv_handle h, *kept;
 	int r = kv_node_open(nodes, kv_tid_of(req), id, fi->flags, &h);
 
+	if (r == 0 && h.write && (fi->flags & O_TRUNC)) {
+		r = kv_writer_take_privileges(nodes, h.node, fuse_req_ctx(req)->uid);
+		if (r < 0)
+			kv_writer_abandon(nodes, &h);
+	}
 	if (r < 0) {
 		kv_reply(req, r);
 		return;
@@ -103,12 +108,12 @@ void op_write(fuse_req_t req, fuse_ino_t id, const char *buf, size_t size, off_t
 {
 	struct kv_mount *m = kv_mount_of(req);
 	struct kv_handle *h = handle_of(fi);
-	ssize_t r = kv_writer_write(m->nodes, h, fuse_req_ctx(req)->uid, buf, size, (uint64_t)offset);
+	ssize_t r = kv_writer_write(m->nodes, h, fuse_req_ctx(req)->uid, fi->flags, buf, size, (uint64_t)offset);
 
 	(void)id;
 	if (r < 0)
 		kv_reply(req, (int)r);
-	else if (h->append && m->feed && kv_node_is_read(m->nodes, h->node->ino))
+	else if ((fi->flags & O_APPEND) && m->feed && kv_node_is_read(m->nodes, h->node->ino))
 		kv_feed_then_reply_write(m->feed, req, (size_t)r);
 	else
 		fuse_reply_write(req, (size_t)r);

@@ -73,7 +73,7 @@ static void retire(struct kv_nodes *nodes, struct kv_node *n, struct rest *ret)
 	kv_node_unname(nodes, n);
 	n->handles = n->readers = n->locking = 0;
 	n->kernel_id = 0;
-	n->lone = n->fresh = n->dropped = n->direct = n->wrote = n->truncates = n->privileged = false;
+	n->lone = n->fresh = n->dropped = n->direct = n->wrote = n->truncates = n->appends = n->privileged = false;
 	if (says_more(n)) {
 		idle_add(nodes, n);
 		if (nodes->idle_count > IDLE_MAX) {

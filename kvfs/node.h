@@ -98,6 +98,7 @@ struct kv_node {
 	bool direct; /* not through the page cache */
 	bool wrote; /* content was written or cut since it was opened */
 	bool closed; /* some descriptor of it was */
+	bool appends; /* every opening was with O_APPEND */
 	bool truncates; /* some opening was with O_TRUNC; otherwise it makes a new key, but empties none */
 	bool reserved; /* made with O_EXCL */
 	bool privileged; /* has set-id bits that writing takes away */

@@ -478,8 +478,11 @@ static int bind(struct kv_nodes *nodes, struct kv_node *n, int flags, struct kv_
 		return r;
 	}
 	kv_nodes_lock(nodes);
-	if (n->handles++ == 0)
+	if (n->handles++ == 0) {
 		n->direct |= is_direct(flags);
+		n->appends = append;
+	}
+	n->appends &= append;
 	n->truncates |= flags & O_TRUNC;
 	*ret = (struct kv_handle){.node = n, .write = true, .append = append, .direct = n->direct || append};
 	kv_nodes_unlock(nodes);

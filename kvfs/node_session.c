@@ -32,7 +32,7 @@ static void begin_session(
 	n->kernel_generation = n->generation;
 	n->serial = ++nodes->serial;
 	n->opener = opener;
-	n->dropped = n->wrote = n->closed = n->truncates = false;
+	n->dropped = n->wrote = n->closed = n->truncates = n->appends = false;
 	n->direct = direct;
 	n->privileged = has_set_id(mode);
 	n->handles = 0;

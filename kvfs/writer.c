@@ -3,6 +3,7 @@
 #include "process.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -121,8 +122,7 @@ bool kv_writer_took_others(struct kv_nodes *nodes, struct kv_node *n)
 
 /* ---- writing ---- */
 
-/* Whoever is not root takes the set-id bits away by writing; the kernel sees to that for cached writes only. */
-static int take_privileges(struct kv_nodes *nodes, struct kv_node *n, uint32_t uid)
+int kv_writer_take_privileges(struct kv_nodes *nodes, struct kv_node *n, uint32_t uid)
 {
 	struct kvfs_setattr attr = {.valid = KVFS_SET_MODE};
 	struct kvfs_stat st;
@@ -149,7 +149,28 @@ static int take_privileges(struct kv_nodes *nodes, struct kv_node *n, uint32_t u
 	return r;
 }
 
-/* One append, published by itself; -EBUSY when the session has other changes to publish and must keep it to itself. */
+/* At the end of a session that has other changes too.  Of one that only appends these are truncations, which it published with this. */
+static ssize_t write_at_end(struct kv_nodes *nodes, struct kv_node *n, const void *buf, size_t len)
+{
+	struct kvfs_stat st;
+	bool appends;
+	int published = 0;
+	ssize_t r = kvfs_session_stat(n->session, &st);
+
+	if (r == 0)
+		r = kvfs_session_write(n->session, buf, len, st.size);
+	if (r <= 0)
+		return r;
+	note_written(nodes, n);
+	kv_nodes_lock(nodes);
+	appends = n->appends;
+	kv_nodes_unlock(nodes);
+	if (appends || n->shared)
+		published = publish(nodes, n);
+	return published < 0 ? published : r;
+}
+
+/* One append, published by itself, unless the session has other changes, which it keeps to itself. */
 static ssize_t append(struct kv_nodes *nodes, struct kv_node *n, const void *buf, size_t len)
 {
 	ssize_t r;
@@ -158,13 +179,15 @@ static ssize_t append(struct kv_nodes *nodes, struct kv_node *n, const void *buf
 	r = n->dropped ? -EBUSY : kvfs_session_append(n->session, buf, len);
 	if (r >= 0)
 		kv_node_published(nodes, n, kvfs_session_epoch(n->session), true);
+	if (r == -EBUSY)
+		r = write_at_end(nodes, n, buf, len);
 	settle(nodes, n);
 	pthread_mutex_unlock(&n->lock);
 	return r;
 }
 
-/* A key that is published at each write was written.  With n->lock held. */
-static int publish_shared(struct kv_nodes *nodes, struct kv_node *n)
+/* While the write that it is for is not answered.  With n->lock held. */
+static int publish_dropping(struct kv_nodes *nodes, struct kv_node *n)
 {
 	int r = publish(nodes, n);
 
@@ -180,34 +203,49 @@ static ssize_t write_shared(struct kv_nodes *nodes, struct kv_node *n, const voi
 
 	pthread_mutex_lock(&n->lock);
 	r = kvfs_session_write(n->session, buf, len, offset);
-	published = r > 0 ? publish_shared(nodes, n) : 0;
+	published = r > 0 ? publish_dropping(nodes, n) : 0;
 	pthread_mutex_unlock(&n->lock);
 	return published < 0 ? published : r;
 }
 
-ssize_t kv_writer_write(struct kv_nodes *nodes, struct kv_handle *h, uint32_t uid, const void *buf, size_t len, uint64_t offset)
+static ssize_t write_private(struct kv_nodes *nodes, struct kv_node *n, const void *buf, size_t len, uint64_t offset)
 {
-	struct kv_node *n = h->node;
-	struct kvfs_stat st;
-	ssize_t r = take_privileges(nodes, n, uid);
+	ssize_t r = kvfs_session_write(n->session, buf, len, offset);
 
-	if (r < 0)
-		return r;
-	if (h->append) {
-		r = append(nodes, n, buf, len);
-		if (r != -EBUSY)
-			return r;
-		r = kvfs_session_stat(n->session, &st);
-		if (r < 0)
-			return r;
-		offset = st.size;
-	}
-	if (n->shared)
-		return write_shared(nodes, n, buf, len, offset);
-	r = kvfs_session_write(n->session, buf, len, offset);
 	if (r > 0)
 		note_written(nodes, n);
 	return r;
+}
+
+/* What O_SYNC and O_DSYNC ask of each write. */
+static int publish_durably(struct kv_nodes *nodes, struct kv_node *n)
+{
+	int r;
+
+	pthread_mutex_lock(&n->lock);
+	r = publish_dropping(nodes, n);
+	pthread_mutex_unlock(&n->lock);
+	return r < 0 ? r : kvfs_sync(nodes->store);
+}
+
+ssize_t kv_writer_write(
+	struct kv_nodes *nodes, struct kv_handle *h, uint32_t uid, int flags, const void *buf, size_t len, uint64_t offset)
+{
+	struct kv_node *n = h->node;
+	ssize_t r = kv_writer_take_privileges(nodes, n, uid);
+	int durable = 0;
+
+	if (r < 0)
+		return r;
+	if (h->direct && (flags & O_APPEND)) /* of a cached one the kernel knows where it ends */
+		r = append(nodes, n, buf, len);
+	else if (n->shared)
+		r = write_shared(nodes, n, buf, len, offset);
+	else
+		r = write_private(nodes, n, buf, len, offset);
+	if (r > 0 && (flags & O_DSYNC))
+		durable = publish_durably(nodes, n);
+	return durable < 0 ? durable : r;
 }
 
 int kv_writer_truncate(struct kv_nodes *nodes, struct kv_node *n, uint64_t size)
@@ -219,8 +257,8 @@ int kv_writer_truncate(struct kv_nodes *nodes, struct kv_node *n, uint64_t size)
 		return r;
 	kv_nodes_lock(nodes);
 	n->wrote = true;
-	once = n->handles == 0 || n->shared;
-	n->spoiled |= once && !n->shared; /* the kernel is not done with it when it is answered */
+	once = n->handles == 0 || n->shared || n->appends;
+	n->spoiled |= n->handles == 0 && !n->shared; /* the kernel is not done with it when it is answered */
 	kv_nodes_unlock(nodes);
 	return once ? kv_writer_publish(nodes, n) : 0;
 }

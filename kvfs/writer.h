@@ -8,9 +8,13 @@
 
 #include "node.h"
 
-/* WRITE.  `uid` is the caller's.  Bytes written, or a negative errno. */
-ssize_t kv_writer_write(struct kv_nodes *nodes, struct kv_handle *h, uint32_t uid, const void *buf, size_t len, uint64_t offset);
-/* Sets the size of a session's content; one that has no descriptors (truncate(2) by path) is published at once. */
+/* WRITE.  `uid` is the caller's; `flags` are those of this write: the descriptor's as they are now (F_SETFL), and the call's (RWF_*).
+ * Bytes written, or a negative errno. */
+ssize_t kv_writer_write(
+	struct kv_nodes *nodes, struct kv_handle *h, uint32_t uid, int flags, const void *buf, size_t len, uint64_t offset);
+/* Whoever is not root takes the set-id bits away by writing and by truncating; the kernel sees to that for cached writes only. */
+int kv_writer_take_privileges(struct kv_nodes *nodes, struct kv_node *n, uint32_t uid);
+/* Sets the size of a session's content; one that has no descriptors (truncate(2) by path), or appends, is published at once. */
 int kv_writer_truncate(struct kv_nodes *nodes, struct kv_node *n, uint64_t size);
 /* As fallocate(2). */
 int kv_writer_fallocate(struct kv_nodes *nodes, struct kv_handle *h, int mode, uint64_t offset, uint64_t len);

@@ -1,6 +1,7 @@
 """Contract, section 3: a write session is a transaction."""
 import ctypes
 import errno
+import fcntl
 import mmap
 import os
 import signal
@@ -479,17 +480,6 @@ def test_appender_that_writes_nothing_empties_nothing(b):
     equal(get(b.path('log')), b'theirs\n')
 
 
-def test_append_after_truncation_is_private(b):
-    b.up()
-    put(b.path('log'), b'old\n')
-    fd = os.open(b.path('log'), WRITE | os.O_APPEND | os.O_TRUNC)
-    os.write(fd, b'a')
-    os.write(fd, b'b')
-    equal(other_get(b.path('log')), b'old\n')
-    os.close(fd)
-    equal(other_get(b.path('log')), b'ab')
-
-
 def test_append_and_read_back(b):
     b.up()
     with open(b.path('log'), 'a+b', buffering=0) as file:
@@ -694,6 +684,96 @@ def test_atomic_under_load(b):
         thread.join()
     print(results)
     assert all(isinstance(result, int) and result > 10 for result in results), results
+
+
+def appender(b, flags):
+    return Child({'open': lambda s: s.update(fd=os.open(b.path('log'), os.O_WRONLY | os.O_APPEND | flags)),
+                  'write': lambda s: os.write(s['fd'], b'theirs\n'),
+                  'close': lambda s: os.close(s['fd'])})
+
+
+def test_appends_after_truncation(b):
+    """Of descriptors that only append, each truncation is one transaction, or one with the append that follows it."""
+    b.up()
+    put(b.path('log'), b'old\n')
+    fd = os.open(b.path('log'), os.O_WRONLY | os.O_APPEND | os.O_TRUNC)
+    equal(other_get(b.path('log')), b'old\n')
+    os.write(fd, b'one\n')
+    equal(other_get(b.path('log')), b'one\n')
+    child = appender(b, os.O_TRUNC)
+    child.do('open')
+    child.do('write')
+    equal(get(b.path('log')), b'theirs\n')
+    os.write(fd, b'two\n')
+    child.do('write')
+    equal(get(b.path('log')), b'theirs\ntwo\ntheirs\n')
+    os.ftruncate(fd, 7)
+    equal(other_get(b.path('log')), b'theirs\n')
+    child.do('write')
+    os.write(fd, b'three\n')
+    equal(other_get(b.path('log')), b'theirs\ntheirs\nthree\n')
+    os.posix_fallocate(fd, 0, 4)
+    os.write(fd, b'four\n')
+    child.do('close')
+    os.close(fd)
+    equal(other_get(b.path('log')), b'theirs\ntheirs\nthree\nfour\n')
+    child.end()
+
+
+def test_appending_is_what_the_descriptor_says_now(b):
+    """fcntl(F_SETFL) switches it on and off."""
+    b.up()
+    put(b.path('log'), b'old\n')
+    fd = os.open(b.path('log'), os.O_WRONLY)
+    fcntl.fcntl(fd, fcntl.F_SETFL, os.O_APPEND)
+    child = appender(b, 0)
+    child.do('open')
+    for _ in range(2):
+        child.do('write')
+        os.write(fd, b'ours\n')
+    equal(other_get(b.path('log')), b'old\n' + b'theirs\nours\n' * 2)
+    fcntl.fcntl(fd, fcntl.F_SETFL, 0)
+    os.pwrite(fd, b'new', 0)
+    equal(other_get(b.path('log'))[:4], b'old\n')
+    os.close(fd)
+    equal(other_get(b.path('log')), b'new\n' + b'theirs\nours\n' * 2)
+    child.kill()
+
+
+def test_synchronous_writes_are_published(b):
+    """O_SYNC, O_DSYNC and RWF_DSYNC: as if an fsync followed each."""
+    b.up()
+    for flags in os.O_SYNC, os.O_DSYNC:
+        for way in WAYS:
+            put(b.path('k'), b'0123456789')
+            fd = os.open(b.path('k'), way | flags)
+            for i in range(3):
+                put(b.path('k'), b'ABCDEFGHIJ')
+                os.pwrite(fd, b'x', i)
+                equal(other_get(b.path('k')), (b'x' + b'BCDEFGHIJ', b'AxCDEFGHIJ', b'ABxDEFGHIJ')[i])
+            os.close(fd)
+    fd = os.open(b.path('k'), os.O_WRONLY)
+    os.pwritev(fd, [b'now'], 0, os.RWF_DSYNC)
+    equal(other_get(b.path('k')), b'nowDEFGHIJ')
+    os.pwrite(fd, b'later', 0)
+    equal(other_get(b.path('k')), b'nowDEFGHIJ')
+    os.close(fd)
+
+
+def test_set_id_bits_go_with_a_truncation(b):
+    b.up('-o', 'allow_other')
+    os.chmod(b.mnt, 0o777)
+
+    def truncate():
+        os.setgid(1000)
+        os.setuid(1000)
+        os.close(os.open(b.path('k'), os.O_WRONLY | os.O_TRUNC))
+    for data in b'x', b'':
+        put(b.path('k'), data)
+        os.chown(b.path('k'), 1000, 1000)
+        os.chmod(b.path('k'), 0o6775)
+        elsewhere(truncate)
+        equal(os.stat(b.path('k')).st_mode & 0o7777, 0o775)
 
 
 def test_set_id_bits_go_with_a_write(b):
