@@ -1,6 +1,7 @@
 /* Groups of edits among threads that do as they like: none feels another's failures, and what has returned is there after a kill. */
 #include "support.h"
 
+#include <dlfcn.h>
 #include <kvfs.h>
 #include <pthread.h>
 #include <signal.h>
@@ -8,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -15,13 +17,39 @@
 #include "invariants.h"
 #include "model.h"
 
-/* Stands before the C library's: long enough that others come meanwhile. */
+/* ---- a disk of our own: LMDB's calls pass here ---- */
+
+static atomic_uint full_every, writes; /* every so many writes of pages finds no space; 0: none */
+
+/* Long enough that others come meanwhile. */
 int fdatasync(int fd)
 {
 	(void)fd;
 	usleep(300);
 	return 0;
 }
+
+#define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
+
+static bool is_refused(size_t n)
+{
+	if (!full_every || n < 4096 || ++writes % full_every)
+		return false;
+	errno = ENOSPC;
+	return true;
+}
+
+ssize_t pwrite(int fd, const void *buf, size_t n, off_t at)
+{
+	return is_refused(n) ? -1 : REAL(pwrite)(fd, buf, n, at);
+}
+
+ssize_t writev(int fd, const struct iovec *iov, int n)
+{
+	return is_refused(4096) ? -1 : REAL(writev)(fd, iov, n);
+}
+
+/* ---- what the tests share ---- */
 
 static struct kvfs_store *open_at(const char *path)
 {
@@ -51,6 +79,7 @@ struct player {
 	pthread_t thread;
 	struct kvfs_store *store;
 	unsigned id, ops;
+	unsigned keys; /* there at the end */
 	char wrong[200];
 };
 
@@ -62,71 +91,84 @@ static void some_key(struct support_rng *rng, unsigned id, char *key)
 		at += sprintf(key + at, "/%s", names[support_below(rng, 3)]);
 }
 
+struct operation {
+	uint64_t what;
+	char key[32], key2[32], data[64];
+	size_t len;
+};
+
+static int on_store(struct kvfs_store *store, const struct operation *op)
+{
+	struct kvfs_put_options absent = {.size = sizeof absent, .flags = KVFS_IF_ABSENT};
+	struct kvfs_put_options other = {.size = sizeof other, .flags = KVFS_IF_VERSION, .version = UINT64_MAX};
+	switch (op->what) {
+	case 0:
+		return kvfs_put(store, op->key, op->data, op->len, &absent, NULL);
+	case 1: /* fails always, and after the directories are made */
+		return kvfs_put(store, op->key, op->data, op->len, &other, NULL);
+	case 2:
+		return kvfs_append(store, op->key, op->data, op->len);
+	case 3:
+		return kvfs_del(store, op->key);
+	case 4:
+		return kvfs_rename(store, op->key, op->key2, 0);
+	default:
+		return kvfs_put(store, op->key, op->data, op->len, NULL, NULL);
+	}
+}
+
+static int on_model(struct model *m, const struct operation *op)
+{
+	switch (op->what) {
+	case 0:
+		return model_put(m, op->key, op->data, op->len, MODEL_IF_ABSENT, 0644);
+	case 1:
+		return -ECANCELED;
+	case 2:
+		return model_append(m, op->key, op->data, op->len);
+	case 3:
+		return model_del(m, op->key);
+	case 4:
+		return model_rename(m, op->key, op->key2, 0);
+	default:
+		return model_put(m, op->key, op->data, op->len, 0, 0644);
+	}
+}
+
 /* One operation on the store and on the model; false: they differ. */
 static bool play_one(struct player *p, struct model *m, struct support_rng *rng)
 {
-	char key[32], key2[32], data[64];
-	size_t len = support_below(rng, sizeof data);
-	int got, want;
-	some_key(rng, p->id, key);
-	some_key(rng, p->id, key2);
-	support_fill(rng, data, len);
-	struct kvfs_put_options absent = {.size = sizeof absent, .flags = KVFS_IF_ABSENT};
-	struct kvfs_put_options other = {.size = sizeof other, .flags = KVFS_IF_VERSION, .version = UINT64_MAX};
-	uint64_t op = support_below(rng, 7);
-	switch (op) {
-	case 0:
-		got = kvfs_put(p->store, key, data, len, &absent, NULL);
-		want = model_put(m, key, data, len, MODEL_IF_ABSENT, 0644);
-		break;
-	case 1: /* fails always, and after the directories are made */
-		got = kvfs_put(p->store, key, data, len, &other, NULL);
-		want = -ECANCELED;
-		break;
-	case 2:
-		got = kvfs_append(p->store, key, data, len);
-		want = model_append(m, key, data, len);
-		break;
-	case 3:
-		got = kvfs_del(p->store, key);
-		want = model_del(m, key);
-		break;
-	case 4:
-		got = kvfs_rename(p->store, key, key2, 0);
-		want = model_rename(m, key, key2, 0);
-		break;
-	default:
-		got = kvfs_put(p->store, key, data, len, NULL, NULL);
-		want = model_put(m, key, data, len, 0, 0644);
-	}
+	struct operation op = {.what = support_below(rng, 7), .len = support_below(rng, sizeof op.data)};
+	int got = -ENOSPC, want;
+	some_key(rng, p->id, op.key);
+	some_key(rng, p->id, op.key2);
+	support_fill(rng, op.data, op.len);
+	want = on_model(m, &op);
+	for (int tries = 0; got == -ENOSPC && tries < 20; tries++)
+		got = on_store(p->store, &op);
 	if ((got < 0) == (want < 0))
 		return true;
-	snprintf(p->wrong, sizeof p->wrong, "operation %d on %s, %s: %d, not %d", (int)op, key, key2, got, want);
+	snprintf(p->wrong, sizeof p->wrong, "operation %d on %s, %s: %d, not %d", (int)op.what, op.key, op.key2, got, want);
 	return false;
 }
 
-struct comparing {
-	struct player *p;
-	unsigned keys;
-};
-
 static void compare(void *arg, const char *key, const struct model_node *node)
 {
-	struct comparing *c = arg;
+	struct player *p = arg;
 	void *data;
 	size_t len;
-	c->keys++;
+	p->keys++;
 	if (!node->value) {
-		if (kvfs_exists(c->p->store, key) != 1)
-			snprintf(c->p->wrong, sizeof c->p->wrong, "%s: no directory", key);
+		if (kvfs_exists(p->store, key) != 1)
+			snprintf(p->wrong, sizeof p->wrong, "%s: no directory", key);
 		return;
 	}
-	if (kvfs_get(c->p->store, key, &data, &len)) {
-		snprintf(c->p->wrong, sizeof c->p->wrong, "%s: absent", key);
+	if (kvfs_get(p->store, key, &data, &len)) {
+		snprintf(p->wrong, sizeof p->wrong, "%s: absent", key);
 		return;
 	}
 	if (len != node->value->len || memcmp(data, node->value->data, len) != 0)
-		snprintf(c->p->wrong, sizeof c->p->wrong, "%s: other bytes", key);
+		snprintf(p->wrong, sizeof p->wrong, "%s: other bytes", key);
 	free(data);
 }
 
@@ -135,33 +177,41 @@ static void *play(void *arg)
 	struct player *p = arg;
 	struct support_rng rng = support_rng(p->id);
 	struct model *m = model_new(true);
-	struct comparing c = {p, 0};
 	for (unsigned i = 0; i < p->ops && play_one(p, m, &rng); i++)
 		;
 	if (!*p->wrong)
-		model_walk(m, compare, &c);
+		model_walk(m, compare, p);
 	model_free(m);
 	return NULL;
 }
 
-/* Each thread has keys of its own and a model of them: that it is never wrong means that none feels the others' failures, nor the disk's. */
+/* Each thread has keys of its own and a model of them: that it is never wrong means that none feels the others' failures, nor a disk that is full
+ * now and then. */
 static void threads_do_not_feel_one_another(void **state)
 {
 	(void)state;
+	struct kvfs_info info;
+	unsigned keys = 0;
 	struct kvfs_store *store = open_at(support_store_path());
 	struct player p[THREADS];
 	const char *ops = getenv("KVFS_OPS");
 	assert_non_null(store);
 	support_seed(); /* before there are threads */
+	full_every = 50;
 	for (unsigned i = 0; i < THREADS; i++) {
 		p[i] = (struct player){.store = store, .id = i, .ops = ops ? (unsigned)atoi(ops) : 600};
 		assert_int_equal(pthread_create(&p[i].thread, NULL, play, &p[i]), 0);
 	}
 	for (unsigned i = 0; i < THREADS; i++)
 		pthread_join(p[i].thread, NULL);
-	for (unsigned i = 0; i < THREADS; i++)
+	full_every = 0;
+	for (unsigned i = 0; i < THREADS; i++) {
 		if (*p[i].wrong)
 			fail_msg("thread %u: %s", i, p[i].wrong);
+		keys += p[i].keys;
+	}
+	assert_ok(kvfs_info(store, &info));
+	assert_int_equal(info.values + info.directories, keys);
 	assert_groups(store);
 	check_invariants(store, NULL);
 	kvfs_close(store);
