@@ -14,8 +14,8 @@ static inline int kv_api_writable(const struct kvfs_store *store)
 	return r ? r : store->rdonly ? -EROFS : 0;
 }
 
-/* Checks handle and key, and begins an edit. */
-int kv_api_edit(struct kvfs_store *store, const char *key, struct kv_edit *ret);
+/* Checks handle and key, and commits an edit. */
+int kv_api_edit(struct kvfs_store *store, const char *key, kv_edit_fn *fn, void *arg);
 /* Checks handle and key, and begins to read. */
 int kv_api_read(struct kvfs_store *store, const char *key, struct kv_txn *ret);
 

@@ -24,12 +24,12 @@ int kvfs_key_compare(const char *a, const char *b)
 	return kv_path_compare(a, b);
 }
 
-int kv_api_edit(struct kvfs_store *store, const char *key, struct kv_edit *ret)
+int kv_api_edit(struct kvfs_store *store, const char *key, kv_edit_fn *fn, void *arg)
 {
 	int r = kv_api_writable(store);
 	if (r == 0)
 		r = kv_path_check(key);
-	return r ? r : kv_commit_begin(store->core, ret);
+	return r ? r : kv_commit(store->core, fn, arg);
 }
 
 int kv_api_read(struct kvfs_store *store, const char *key, struct kv_txn *ret)
@@ -209,11 +209,24 @@ static int put_large(struct kvfs_store *store, const char *key, const void *data
 	return r;
 }
 
+struct put {
+	const char *key;
+	const void *data;
+	size_t len;
+	const struct kvfs_put_options *opt;
+	uint64_t version;
+};
+
+static int edit_put(struct kv_edit *ed, void *arg)
+{
+	struct put *p = arg;
+	return kv_api_put(ed, p->key, p->data, p->len, p->opt, &p->version);
+}
+
 int kvfs_put(struct kvfs_store *store, const char *key, const void *data, size_t len, const struct kvfs_put_options *opt,
 	uint64_t *ret_version)
 {
-	struct kv_edit ed;
-	uint64_t version;
+	struct put put = {.key = key, .data = data, .len = len, .opt = opt};
 	int r = kv_api_writable(store);
 	if (r == 0)
 		r = kv_path_check(key);
@@ -223,31 +236,28 @@ int kvfs_put(struct kvfs_store *store, const char *key, const void *data, size_t
 		return kv_fail(EFBIG);
 	if (len > PUT_WHOLE_MAX)
 		return put_large(store, key, data, len, opt, ret_version);
-	r = kv_commit_begin(store->core, &ed);
-	if (r)
-		return r;
-	r = kv_commit_finish(store->core, &ed, kv_api_put(&ed, key, data, len, opt, &version));
+	r = kv_commit(store->core, edit_put, &put);
 	if (r == 0 && ret_version)
-		*ret_version = version;
+		*ret_version = put.version;
 	return r;
+}
+
+static int edit_append(struct kv_edit *ed, void *arg)
+{
+	const struct put *p = arg;
+	struct kv_inode inode;
+	struct kvfs_put_options opt = {0};
+	int r = put_target(ed, p->key, &opt, &inode);
+	if (r == 0)
+		r = kv_value_append(ed, &inode, p->data, p->len);
+	return r ? r : kv_inode_put(&ed->txn, &inode);
 }
 
 int kvfs_append(struct kvfs_store *store, const char *key, const void *data, size_t len)
 {
-	struct kv_edit ed;
-	struct kv_inode inode;
-	struct kvfs_put_options opt = {0};
 	if (len > PUT_WHOLE_MAX) /* more than one transaction may hold at once */
 		return kv_fail(EFBIG);
-	int r = kv_api_edit(store, key, &ed);
-	if (r)
-		return r;
-	r = put_target(&ed, key, &opt, &inode);
-	if (r == 0)
-		r = kv_value_append(&ed, &inode, data, len);
-	if (r == 0)
-		r = kv_inode_put(&ed.txn, &inode);
-	return kv_commit_finish(store->core, &ed, r);
+	return kv_api_edit(store, key, edit_append, &(struct put){.key = key, .data = data, .len = len});
 }
 
 int kv_api_add(const char *old, size_t len, int64_t delta, char ret_text[24], size_t *ret_len, int64_t *ret)
@@ -275,28 +285,31 @@ int kv_api_add(const char *old, size_t len, int64_t delta, char ret_text[24], si
 	return 0;
 }
 
-static int incr(struct kvfs_store *store, struct kv_edit *ed, const char *key, int64_t delta, int64_t *ret)
+struct incr {
+	struct kv_core *core;
+	const char *key;
+	int64_t delta, sum;
+};
+
+static int edit_incr(struct kv_edit *ed, void *arg)
 {
+	struct incr *in = arg;
 	void *old = NULL;
 	size_t len = 0;
 	char text[24];
-	int r = kv_api_get(store->core, &ed->txn, key, &old, &len, NULL);
+	int r = kv_api_get(in->core, &ed->txn, in->key, &old, &len, NULL);
 	if (r == 0 || r == -ENOENT)
-		r = kv_api_add(old, len, delta, text, &len, ret);
+		r = kv_api_add(old, len, in->delta, text, &len, &in->sum);
 	free(old);
-	return r ? r : kv_api_put(ed, key, text, len, NULL, NULL);
+	return r ? r : kv_api_put(ed, in->key, text, len, NULL, NULL);
 }
 
 int kvfs_incr(struct kvfs_store *store, const char *key, int64_t delta, int64_t *ret)
 {
-	struct kv_edit ed;
-	int64_t sum = 0;
-	int r = kv_api_edit(store, key, &ed);
-	if (r)
-		return r;
-	r = kv_commit_finish(store->core, &ed, incr(store, &ed, key, delta, &sum));
+	struct incr in = {store->core, key, delta, 0};
+	int r = kv_api_edit(store, key, edit_incr, &in);
 	if (r == 0 && ret)
-		*ret = sum;
+		*ret = in.sum;
 	return r;
 }
 
@@ -320,11 +333,14 @@ int kv_api_del(struct kv_edit *ed, const char *key)
 	return r ? r : remove_place(ed, &place);
 }
 
+static int edit_del(struct kv_edit *ed, void *arg)
+{
+	return kv_api_del(ed, arg);
+}
+
 int kvfs_del(struct kvfs_store *store, const char *key)
 {
-	struct kv_edit ed;
-	int r = kv_api_edit(store, key, &ed);
-	return r ? r : kv_commit_finish(store->core, &ed, kv_api_del(&ed, key));
+	return kv_api_edit(store, key, edit_del, (void *)key);
 }
 
 /* The first entry of a directory.  The name is copied: the caller changes the table. */
@@ -434,35 +450,50 @@ int kv_api_rename(struct kv_edit *ed, const char *src, const char *dst, unsigned
 	return r ? r : kv_namei_prune(ed, from.parent);
 }
 
+struct two_keys {
+	const char *key, *key2;
+	unsigned flags;
+};
+
+static int edit_rename(struct kv_edit *ed, void *arg)
+{
+	const struct two_keys *k = arg;
+	return kv_api_rename(ed, k->key, k->key2, k->flags);
+}
+
 int kvfs_rename(struct kvfs_store *store, const char *src, const char *dst, unsigned flags)
 {
-	struct kv_edit ed;
 	int r = kv_path_check(dst);
 	if (r == 0 && (flags & ~3u || flags == 3))
 		r = kv_fail(EINVAL);
+	return r ? r : kv_api_edit(store, src, edit_rename, &(struct two_keys){src, dst, flags});
+}
+
+struct making {
+	const char *key;
+	struct kv_make *make;
+};
+
+static int edit_make(struct kv_edit *ed, void *arg)
+{
+	const struct making *m = arg;
+	struct kv_place place;
+	struct kv_inode inode;
+	int r = kv_namei_resolve_making(ed, m->key, !S_ISDIR(m->make->mode), &place);
+	if (r == 0 && place.exists)
+		r = -EEXIST;
 	if (r == 0)
-		r = kv_api_edit(store, src, &ed);
-	return r ? r : kv_commit_finish(store->core, &ed, kv_api_rename(&ed, src, dst, flags));
+		r = kv_namei_make(ed, place.parent, place.name, place.len, m->make, &inode);
+	if (r == 0 && S_ISREG(m->make->mode))
+		r = kv_value_create_empty(ed, &inode);
+	return r;
 }
 
 static int make(struct kvfs_store *store, const char *key, struct kv_make *m)
 {
-	struct kv_edit ed;
-	struct kv_place place;
-	struct kv_inode inode;
-	int r = kv_api_edit(store, key, &ed);
-	if (r)
-		return r;
 	m->uid = geteuid();
 	m->gid = getegid();
-	r = kv_namei_resolve_making(&ed, key, !S_ISDIR(m->mode), &place);
-	if (r == 0 && place.exists)
-		r = -EEXIST;
-	if (r == 0)
-		r = kv_namei_make(&ed, place.parent, place.name, place.len, m, &inode);
-	if (r == 0 && S_ISREG(m->mode))
-		r = kv_value_create_empty(&ed, &inode);
-	return kv_commit_finish(store->core, &ed, r);
+	return kv_api_edit(store, key, edit_make, &(struct making){key, m});
 }
 
 int kvfs_mkdir(struct kvfs_store *store, const char *key, mode_t mode)
@@ -487,23 +518,24 @@ int kvfs_symlink(struct kvfs_store *store, const char *target, const char *key)
 	return make(store, key, &(struct kv_make){.mode = S_IFLNK | 0777, .target = target});
 }
 
-int kvfs_link(struct kvfs_store *store, const char *key, const char *new_key)
+static int edit_link(struct kv_edit *ed, void *arg)
 {
-	struct kv_edit ed;
+	const struct two_keys *k = arg;
 	struct kv_place place;
 	struct kv_inode inode;
 	struct kv_dirent ent;
-	int r = kv_path_check(new_key);
+	int r = kv_namei_lookup(&ed->txn, k->key, &ent);
 	if (r == 0)
-		r = kv_api_edit(store, key, &ed);
-	if (r)
-		return r;
-	r = kv_namei_lookup(&ed.txn, key, &ent);
-	if (r == 0)
-		r = kv_namei_resolve_making(&ed, new_key, true, &place);
+		r = kv_namei_resolve_making(ed, k->key2, true, &place);
 	if (r == 0 && place.exists)
 		r = -EEXIST;
 	if (r == 0)
-		r = kv_namei_link(&ed, ent.ino, place.parent, place.name, place.len, &inode);
-	return kv_commit_finish(store->core, &ed, r);
+		r = kv_namei_link(ed, ent.ino, place.parent, place.name, place.len, &inode);
+	return r;
+}
+
+int kvfs_link(struct kvfs_store *store, const char *key, const char *new_key)
+{
+	int r = kv_path_check(new_key);
+	return r ? r : kv_api_edit(store, key, edit_link, &(struct two_keys){.key = key, .key2 = new_key});
 }

@@ -170,28 +170,50 @@ ssize_t kvfs_ll_listxattr(struct kvfs_store *store, uint64_t ino, char *buf, siz
 
 /* ---- changing ---- */
 
-static int begin_edit(struct kvfs_store *store, struct kv_edit *ret)
+/* The arguments of a change, those that it has, and what it returns. */
+struct change {
+	uint64_t ino, parent, parent2;
+	const char *name, *name2;
+	unsigned flags;
+	const struct kv_make *make;
+	const struct kvfs_setattr *attr;
+	const char *xattr;
+	int xattr_flags;
+	const void *value;
+	size_t size;
+	struct kv_inode inode;
+	struct kvfs_stat st;
+};
+
+static int edit(struct kvfs_store *store, kv_edit_fn *fn, struct change *c)
 {
-	int r = kv_api_writable(store);
-	return r ? r : kv_commit_begin(store->core, ret);
+	int r = c->name ? kv_name_check(c->name) : 0;
+	if (r == 0 && c->name2)
+		r = kv_name_check(c->name2);
+	if (r == 0)
+		r = kv_api_writable(store);
+	return r ? r : kv_commit(store->core, fn, c);
+}
+
+/* The same, and returns the inode that was changed. */
+static int edit_inode(struct kvfs_store *store, kv_edit_fn *fn, struct change *c, struct kvfs_stat *ret)
+{
+	int r = edit(store, fn, c);
+	if (r == 0)
+		kv_inode_stat(&c->inode, ret);
+	return r;
+}
+
+static int edit_make(struct kv_edit *ed, void *arg)
+{
+	struct change *c = arg;
+	int r = stale(kv_namei_make(ed, c->parent, c->name, strlen(c->name), c->make, &c->inode));
+	return r == 0 && S_ISREG(c->make->mode) ? kv_value_create_empty(ed, &c->inode) : r;
 }
 
 static int make(struct kvfs_store *store, uint64_t parent, const char *name, const struct kv_make *m, struct kvfs_stat *ret)
 {
-	struct kv_edit ed;
-	struct kv_inode inode;
-	int r = kv_name_check(name);
-	if (r == 0)
-		r = begin_edit(store, &ed);
-	if (r)
-		return r;
-	r = stale(kv_namei_make(&ed, parent, name, strlen(name), m, &inode));
-	if (r == 0 && S_ISREG(m->mode))
-		r = kv_value_create_empty(&ed, &inode);
-	r = kv_commit_finish(store->core, &ed, r);
-	if (r == 0)
-		kv_inode_stat(&inode, ret);
-	return r;
+	return edit_inode(store, edit_make, &(struct change){.parent = parent, .name = name, .make = m}, ret);
 }
 
 int kvfs_ll_mkdir(
@@ -221,52 +243,43 @@ int kvfs_ll_symlink(struct kvfs_store *store, const char *target, uint64_t paren
 		&(struct kv_make){.mode = S_IFLNK | 0777, .target = target, .uid = cred.uid, .gid = cred.gid}, ret);
 }
 
+static int edit_link(struct kv_edit *ed, void *arg)
+{
+	struct change *c = arg;
+	return stale(kv_namei_link(ed, c->ino, c->parent, c->name, strlen(c->name), &c->inode));
+}
+
 int kvfs_ll_link(struct kvfs_store *store, uint64_t ino, uint64_t parent, const char *name, struct kvfs_stat *ret)
 {
-	struct kv_edit ed;
-	struct kv_inode inode;
-	int r = kv_name_check(name);
-	if (r == 0)
-		r = begin_edit(store, &ed);
-	if (r)
-		return r;
-	r = stale(kv_namei_link(&ed, ino, parent, name, strlen(name), &inode));
-	r = kv_commit_finish(store->core, &ed, r);
-	if (r == 0)
-		kv_inode_stat(&inode, ret);
-	return r;
+	return edit_inode(store, edit_link, &(struct change){.ino = ino, .parent = parent, .name = name}, ret);
+}
+
+static int edit_unlink(struct kv_edit *ed, void *arg)
+{
+	struct change *c = arg;
+	int r = why_absent(&ed->txn, c->parent, kv_namei_unlink(ed, c->parent, c->name, strlen(c->name), &c->st));
+	return r ? r : kv_namei_prune(ed, c->parent);
 }
 
 int kvfs_ll_unlink(struct kvfs_store *store, uint64_t parent, const char *name, struct kvfs_stat *ret)
 {
-	struct kv_edit ed;
-	struct kvfs_stat st;
-	int r = kv_name_check(name);
-	if (r == 0)
-		r = begin_edit(store, &ed);
-	if (r)
-		return r;
-	r = why_absent(&ed.txn, parent, kv_namei_unlink(&ed, parent, name, strlen(name), &st));
-	if (r == 0)
-		r = kv_namei_prune(&ed, parent);
-	r = kv_commit_finish(store->core, &ed, r);
+	struct change c = {.parent = parent, .name = name};
+	int r = edit(store, edit_unlink, &c);
 	if (r == 0 && ret)
-		*ret = st;
+		*ret = c.st;
 	return r;
+}
+
+static int edit_rmdir(struct kv_edit *ed, void *arg)
+{
+	const struct change *c = arg;
+	int r = why_absent(&ed->txn, c->parent, kv_namei_rmdir(ed, c->parent, c->name, strlen(c->name)));
+	return r ? r : kv_namei_prune(ed, c->parent);
 }
 
 int kvfs_ll_rmdir(struct kvfs_store *store, uint64_t parent, const char *name)
 {
-	struct kv_edit ed;
-	int r = kv_name_check(name);
-	if (r == 0)
-		r = begin_edit(store, &ed);
-	if (r)
-		return r;
-	r = why_absent(&ed.txn, parent, kv_namei_rmdir(&ed, parent, name, strlen(name)));
-	if (r == 0)
-		r = kv_namei_prune(&ed, parent);
-	return kv_commit_finish(store->core, &ed, r);
+	return edit(store, edit_rmdir, &(struct change){.parent = parent, .name = name});
 }
 
 static int find_place(struct kv_edit *ed, uint64_t parent, const char *name, struct kv_place *ret)
@@ -279,31 +292,28 @@ static int find_place(struct kv_edit *ed, uint64_t parent, const char *name, str
 	return r == -ENOENT ? 0 : r;
 }
 
+static int edit_rename(struct kv_edit *ed, void *arg)
+{
+	struct change *c = arg;
+	struct kv_place src, dst;
+	c->st = (struct kvfs_stat){0};
+	int r = find_place(ed, c->parent, c->name, &src);
+	if (r == 0)
+		r = find_place(ed, c->parent2, c->name2, &dst);
+	if (r == 0)
+		r = kv_namei_rename(ed, &src, &dst, c->flags, &c->st);
+	return r ? r : kv_namei_prune(ed, c->parent);
+}
+
 int kvfs_ll_rename(struct kvfs_store *store, uint64_t parent, const char *name, uint64_t parent2, const char *name2, unsigned flags,
 	struct kvfs_stat *ret_replaced)
 {
-	struct kv_edit ed;
-	struct kv_place src, dst;
-	struct kvfs_stat replaced = {0};
-	int r = kv_name_check(name);
-	if (r == 0)
-		r = kv_name_check(name2);
-	if (r == 0 && (flags & ~3u || flags == 3))
-		r = kv_fail(EINVAL);
-	if (r == 0)
-		r = begin_edit(store, &ed);
-	if (r)
-		return r;
-	r = find_place(&ed, parent, name, &src);
-	if (r == 0)
-		r = find_place(&ed, parent2, name2, &dst);
-	if (r == 0)
-		r = kv_namei_rename(&ed, &src, &dst, flags, &replaced);
-	if (r == 0)
-		r = kv_namei_prune(&ed, parent);
-	r = kv_commit_finish(store->core, &ed, r);
+	struct change c = {.parent = parent, .name = name, .parent2 = parent2, .name2 = name2, .flags = flags};
+	if (flags & ~3u || flags == 3)
+		return kv_fail(EINVAL);
+	int r = edit(store, edit_rename, &c);
 	if (r == 0 && ret_replaced)
-		*ret_replaced = replaced;
+		*ret_replaced = c.st;
 	return r;
 }
 
@@ -336,60 +346,56 @@ static bool is_time(unsigned valid, unsigned bit, struct timespec t)
 	return !(valid & bit) || (t.tv_nsec >= 0 && t.tv_nsec < 1000000000);
 }
 
+static int edit_attr(struct kv_edit *ed, void *arg)
+{
+	struct change *c = arg;
+	int r = stale(kv_inode_load(&ed->txn, c->ino, &c->inode));
+	if (r)
+		return r;
+	apply(&c->inode, c->attr);
+	return changed(ed, &c->inode);
+}
+
 int kvfs_ll_setattr(struct kvfs_store *store, uint64_t ino, const struct kvfs_setattr *attr, struct kvfs_stat *ret)
 {
-	struct kv_edit ed;
-	struct kv_inode inode;
 	const unsigned all = KVFS_SET_MODE | KVFS_SET_UID | KVFS_SET_GID | KVFS_SET_ATIME | KVFS_SET_MTIME;
 	if (attr->valid & ~all || !is_time(attr->valid, KVFS_SET_ATIME, attr->atime) ||
 		!is_time(attr->valid, KVFS_SET_MTIME, attr->mtime))
 		return kv_fail(EINVAL);
-	int r = begin_edit(store, &ed);
-	if (r)
-		return r;
-	r = stale(kv_inode_load(&ed.txn, ino, &inode));
-	if (r == 0) {
-		apply(&inode, attr);
-		r = changed(&ed, &inode);
-	}
-	r = kv_commit_finish(store->core, &ed, r);
+	return edit_inode(store, edit_attr, &(struct change){.ino = ino, .attr = attr}, ret);
+}
+
+static int edit_setxattr(struct kv_edit *ed, void *arg)
+{
+	struct change *c = arg;
+	int r = stale(kv_inode_load(&ed->txn, c->ino, &c->inode));
 	if (r == 0)
-		kv_inode_stat(&inode, ret);
-	return r;
+		r = kv_xattr_note(&c->inode.rec, c->xattr, c->value, c->size);
+	if (r == 0)
+		r = kv_xattr_set(&ed->txn, c->ino, c->xattr, c->value, c->size, c->xattr_flags);
+	return r ? r : changed(ed, &c->inode);
 }
 
 int kvfs_ll_setxattr(struct kvfs_store *store, uint64_t ino, const char *name, const void *value, size_t size, int flags)
 {
-	struct kv_edit ed;
-	struct kv_inode inode;
 	if (!value)
 		value = ""; /* of no bytes */
-	int r = begin_edit(store, &ed);
-	if (r)
-		return r;
-	r = stale(kv_inode_load(&ed.txn, ino, &inode));
+	return edit(store, edit_setxattr,
+		&(struct change){.ino = ino, .xattr = name, .value = value, .size = size, .xattr_flags = flags});
+}
+
+static int edit_removexattr(struct kv_edit *ed, void *arg)
+{
+	struct change *c = arg;
+	int r = stale(kv_inode_load(&ed->txn, c->ino, &c->inode));
 	if (r == 0)
-		r = kv_xattr_note(&inode.rec, name, value, size);
+		r = kv_xattr_del(&ed->txn, c->ino, c->xattr);
 	if (r == 0)
-		r = kv_xattr_set(&ed.txn, ino, name, value, size, flags);
-	if (r == 0)
-		r = changed(&ed, &inode);
-	return kv_commit_finish(store->core, &ed, r);
+		r = kv_xattr_note(&c->inode.rec, c->xattr, NULL, 0);
+	return r ? r : changed(ed, &c->inode);
 }
 
 int kvfs_ll_removexattr(struct kvfs_store *store, uint64_t ino, const char *name)
 {
-	struct kv_edit ed;
-	struct kv_inode inode;
-	int r = begin_edit(store, &ed);
-	if (r)
-		return r;
-	r = stale(kv_inode_load(&ed.txn, ino, &inode));
-	if (r == 0)
-		r = kv_xattr_del(&ed.txn, ino, name);
-	if (r == 0)
-		r = kv_xattr_note(&inode.rec, name, NULL, 0);
-	if (r == 0)
-		r = changed(&ed, &inode);
-	return kv_commit_finish(store->core, &ed, r);
+	return edit(store, edit_removexattr, &(struct change){.ino = ino, .xattr = name});
 }

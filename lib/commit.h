@@ -4,6 +4,16 @@
 
 #include "core.h"
 
+/* Makes a change through `ed`, or fails; then what it did is undone.  It runs under the write lock, in whatever thread of the process has it,
+ * while the thread that asked for it waits.  It may be run again where the first time came to nothing, so what it leaves in memory must not be in its own way. */
+typedef int kv_edit_fn(struct kv_edit *ed, void *arg);
+
+/* Makes an edit and commits it, in one transaction with those that other threads of this process want to make at the same time.  When it returns the
+ * edit is durable by the level of the store, or it failed and the others did not by its fault. */
+int kv_commit(struct kv_core *core, kv_edit_fn *fn, void *arg);
+
+/* ---- an edit that shares its transaction with nobody ---- */
+
 /* Takes the write lock.  -EROFS, -EBADFD. */
 int kv_commit_begin(struct kv_core *core, struct kv_edit *ret);
 /* Writes the log record, frees some garbage and commits.  The edit is gone in every case. */

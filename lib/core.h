@@ -13,6 +13,7 @@
 #include "edit.h"
 
 #define KV_SLICE 128u /* chunks: 4 MiB */
+#define KV_GROUP_NS 5000000
 
 struct kv_core {
 	struct kv_db *db;
@@ -28,6 +29,15 @@ struct kv_core {
 	pthread_mutex_t ino_lock;
 	uint64_t ino_next, ino_end;
 
+	/* commit.c: edits that wait for the one who commits; protected by queue_lock, a leaf */
+	pthread_mutex_t queue_lock;
+	struct kv_waiting *queue, **queue_end;
+	unsigned queued;
+	bool committing; /* somebody does, or waits for company: */
+	struct kv_waiting *lingers;
+	unsigned crowd; /* how many wanted to commit when the last group ended, those in it included */
+	int64_t flush_ns; /* what its commit took */
+
 	/* memory of unpublished data */
 	size_t buffer_limit;
 	_Atomic size_t buffered;
@@ -40,6 +50,7 @@ struct kv_core {
 	kvfs_ll_change_fn *observer;
 	void *observer_arg;
 
+	int64_t group_ns; /* after so long under the write lock no edit joins: KV_GROUP_NS; tests take more */
 	unsigned slice; /* chunks written in one transaction, where one can choose: KV_SLICE; tests take less */
 	_Atomic uint64_t chunks_put, chunks_put_max; /* so far, and the most by one commit: for tests and benchmarks */
 

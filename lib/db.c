@@ -299,7 +299,7 @@ int kv_db_read(struct kv_db *db, struct kv_txn *ret)
 		return map_error(db, rc);
 	ret->db = db;
 	ret->mdb = mdb;
-	ret->write = false;
+	ret->write = ret->changed = false;
 	ret->last_txnid = mdb_txn_id(mdb);
 	ret->descents = 0;
 	ret->bytes_put = 0;
@@ -409,6 +409,12 @@ void kv_db_abort(struct kv_txn *txn)
 
 /* ---- records ---- */
 
+static int result(struct kv_txn *txn, int rc)
+{
+	txn->changed |= rc != 0 && rc != MDB_NOTFOUND;
+	return map_error(txn->db, rc);
+}
+
 /* Not XXH3's own seed for the long part: deriving a secret from it costs more than hashing a small record. */
 static uint32_t record_sum(enum kv_table table, const void *key, size_t len, const void *data, size_t n)
 {
@@ -464,7 +470,7 @@ int kv_db_get(struct kv_txn *txn, enum kv_table table, const void *key, size_t l
 	txn->descents++;
 	int rc = GUARDED(mdb_get(txn->mdb, txn->db->trees[table], full_key(&full, table, key, len), &v));
 	if (rc)
-		return map_error(txn->db, rc);
+		return result(txn, rc);
 	return open_record(txn, table, (struct kv_bytes){key, len}, &v, ret);
 }
 
@@ -477,6 +483,7 @@ int kv_db_put(struct kv_txn *txn, enum kv_table table, const void *key, size_t l
 		v.mv_size += parts[i].iov_len;
 	size_t payload = v.mv_size - sizeof head;
 	txn->descents++;
+	txn->changed = true;
 	int rc = GUARDED(mdb_put(txn->mdb, txn->db->trees[table], full_key(&full, table, key, len), &v, MDB_RESERVE));
 	if (rc)
 		return map_error(txn->db, rc);
@@ -496,7 +503,9 @@ int kv_db_del(struct kv_txn *txn, enum kv_table table, const void *key, size_t l
 {
 	struct full_key full;
 	txn->descents++;
-	return map_error(txn->db, GUARDED(mdb_del(txn->mdb, txn->db->trees[table], full_key(&full, table, key, len), NULL)));
+	int rc = GUARDED(mdb_del(txn->mdb, txn->db->trees[table], full_key(&full, table, key, len), NULL));
+	txn->changed |= rc == 0;
+	return result(txn, rc);
 }
 
 /* ---- cursors ---- */
@@ -506,7 +515,7 @@ int kv_cursor_open(struct kv_txn *txn, enum kv_table table, struct kv_cursor *re
 	MDB_cursor *mdb;
 	int rc = mdb_cursor_open(txn->mdb, txn->db->trees[table], &mdb);
 	if (rc)
-		return map_error(txn->db, rc);
+		return result(txn, rc);
 	*ret = (struct kv_cursor){.txn = txn, .mdb = mdb, .table = table};
 	return 0;
 }
@@ -525,7 +534,7 @@ static int move(struct kv_cursor *c, MDB_cursor_op op, MDB_val *key)
 		c->txn->descents++;
 	int rc = GUARDED(mdb_cursor_get(c->mdb, &k, &v, op));
 	if (rc)
-		return map_error(c->txn->db, rc);
+		return result(c->txn, rc);
 	if (!table_key(c->table, &k, &c->key))
 		return -ENOENT;
 	if (c->raw) {
@@ -550,7 +559,7 @@ static int move_before(struct kv_cursor *c, MDB_val *key)
 	c->txn->descents++;
 	int rc = GUARDED(mdb_cursor_get(c->mdb, &k, &v, MDB_SET_RANGE));
 	if (rc && rc != MDB_NOTFOUND)
-		return map_error(c->txn->db, rc);
+		return result(c->txn, rc);
 	return move(c, rc ? MDB_LAST : MDB_PREV, NULL);
 }
 
@@ -578,6 +587,7 @@ int kv_cursor_prev(struct kv_cursor *c)
 
 int kv_cursor_del(struct kv_cursor *c)
 {
+	c->txn->changed = true;
 	return map_error(c->txn->db, GUARDED(mdb_cursor_del(c->mdb, 0)));
 }
 

@@ -45,6 +45,7 @@ struct kv_txn {
 	struct kv_db *db;
 	struct MDB_txn *mdb;
 	bool write;
+	bool changed; /* writing: something was put or deleted, or a call failed in LMDB, which may have left anything */
 	uint64_t last_txnid; /* reading: id of the commit it reads */
 	sigset_t mask; /* writing: signals blocked before; a stopped process must not hold the lock (facts: stop signals) */
 	unsigned descents; /* B-tree searches made */

@@ -13,6 +13,7 @@ struct kv_layout {
 
 struct kv_edit {
 	struct kv_txn txn;
+	uint64_t first; /* sequence of the first edit in this transaction, which may be an earlier one than this (commit.h) */
 	struct kv_layout layout;
 	struct kv_head head; /* counters as they will be after this commit */
 	struct kv_changes changes; /* what the log will say */
@@ -26,5 +27,11 @@ struct kv_edit {
 	struct kv_doors *doors;
 	unsigned own_name; /* that session's reservation; 0 none */
 };
+
+/* Does it see what is committed, and nothing else? */
+static inline bool kv_edit_is_first(const struct kv_edit *ed)
+{
+	return ed->seq == ed->first;
+}
 
 #endif

@@ -1,8 +1,8 @@
 /* Following the changes: the observer of a process's own commits, and feeds, which read everybody's from the log.  doors_feed.c has what is
  * shared between processes.
  *
- * Invariant E1: a change counts as one's own exactly if the commit succeeded.  Its sequences are entered while it holds the write lock, and
- * feed_lock is held until they stand or are taken out again: a commit that failed leaves its sequences to another door's. */
+ * Invariant E1: a change counts as one's own exactly if the commit succeeded.  The sequences of all edits in its transaction are entered while it
+ * holds the write lock, and feed_lock is held until they stand or are taken out again: a commit that failed leaves its sequences to another door's. */
 #include "feed.h"
 
 #include <assert.h>
@@ -61,13 +61,13 @@ static int tell(void *arg, const struct kv_change *c)
 
 static void enter_own(struct kvfs_feed *feed, const struct kv_edit *ed, bool own)
 {
-	for (uint64_t seq = ed->seq; seq <= ed->head.seq; seq++)
+	for (uint64_t seq = ed->first; seq <= ed->head.seq; seq++)
 		feed->own[seq % OWN] = own ? seq : 0;
 }
 
 int kv_feed_commit(struct kv_core *core, struct kv_edit *ed, enum kv_sync sync)
 {
-	if (!core->feed || !ed->changes.count)
+	if (!core->feed || (kv_edit_is_first(ed) && !ed->changes.count))
 		return kv_db_commit(&ed->txn, sync);
 	KV_GUARD(&core->feed_lock);
 	struct kvfs_feed *feed = core->feed;

@@ -2,8 +2,8 @@
  * a handle somewhere still reads is set aside under its blob's id and comes back when that hold goes.
  *
  * Invariants:
- *  R1  Nothing retired by this very commit is touched (value.c, V3).
- *  R2  Work per commit is bounded: twice the chunks it wrote itself, SLICE_MAX more, LOOKS_MAX entries set aside or brought back.
+ *  R1  Nothing retired in this very transaction, by this edit or one before it, is touched (value.c, V3).
+ *  R2  Work per edit is bounded: twice the chunks it wrote itself, SLICE_MAX more, LOOKS_MAX entries set aside or brought back.
  *      What is in the store was written by some commit, so this is enough for garbage not to pile up.
  *  R3  Garbage that cannot be read is left where it is: it costs space, and must not cost the commit. */
 #include "reap.h"
@@ -302,20 +302,25 @@ static int free_some(struct kv_edit *ed, struct kv_garbage *g, uint64_t *budget)
 	return done ? kv_garbage_del(&ed->txn, g->due, g->id) : kv_garbage_put(&ed->txn, g);
 }
 
-static int reap(struct kv_core *core, struct kv_edit *ed)
+/* Makes garbage of what has become some.  What it finds done was done by another transaction. */
+static int gather(struct kv_core *core, struct kv_edit *ed)
 {
-	uint64_t budget = kv_max(2 * ed->chunks + kv_min(2 * ed->retiring, SLICE_MAX), SLICE_MIN);
 	int r = bring_back_released(core, ed);
 	if (r == 0)
 		r = walk_held(core, ed);
 	if (r == 0 && core->dead_walk)
 		r = bury_dead_sessions(core, ed);
-	if (r == 0)
-		r = bury_given_up(core, ed);
+	return r ? r : bury_given_up(core, ed);
+}
+
+static int reap(struct kv_core *core, struct kv_edit *ed)
+{
+	uint64_t budget = kv_max(2 * ed->chunks + kv_min(2 * ed->retiring, SLICE_MAX), SLICE_MIN);
+	int r = kv_edit_is_first(ed) ? gather(core, ed) : 0;
 	for (unsigned aside = 0; r == 0 && budget > 0 && aside < LOOKS_MAX;) {
 		struct kv_garbage g;
 		r = kv_garbage_seek(&ed->txn, 0, 0, &g);
-		if (r == -ENOENT || (r == 0 && g.due >= ed->seq))
+		if (r == -ENOENT || (r == 0 && g.due >= ed->first))
 			return 0;
 		if (r == 0 && kv_doors_held(core->doors, g.rec.blob, g.rec.below)) {
 			r = requeue(ed, &g, KV_GARBAGE_HELD | g.rec.blob);

@@ -523,14 +523,13 @@ static void settle(struct kvfs_session *s, const struct kv_inode *inode, struct 
 	kv_inode_stat(inode, &s->st);
 }
 
-static int put_times(struct kvfs_session *s, struct kv_inode *inode, struct timespec now)
+static void put_times(const struct kvfs_session *s, struct kv_inode *inode, struct timespec now)
 {
 	if (s->times & KVFS_SET_ATIME)
 		inode->rec.atime = kv_rec_time(s->atime);
 	if (s->times & KVFS_SET_MTIME)
 		inode->rec.mtime = kv_rec_time(s->mtime);
 	inode->rec.ctime = kv_rec_time(now);
-	return 0;
 }
 
 /* Everything of a publication but the commit itself.  *ret_base: a hold on what will be published.  -ENOENT only of the key. */
@@ -554,23 +553,54 @@ static int prepare(struct kvfs_session *s, struct kv_edit *ed, struct kv_inode *
 	return r == -ENOENT ? kv_fail(EIO) : r; /* not the key, but hidden chunks that someone took for a dead door's */
 }
 
+/* The same of an append, which is a transaction of its own. */
+static int prepare_append(struct kvfs_session *s, struct kv_edit *ed, const void *buf, size_t len, struct kv_inode *inode,
+	struct kvfs_value **ret_base)
+{
+	int r = find_target(s, ed, inode);
+	if (r == 0 && inode->rec.size > KV_VALUE_MAX - len)
+		r = kv_fail(EFBIG);
+	if (r == 0)
+		r = kv_value_append(ed, inode, buf, len);
+	if (r == 0) {
+		put_times(s, inode, ed->now);
+		r = kv_inode_put(&ed->txn, inode);
+	}
+	return r ? r : kv_held_new(s->core, inode, true, ret_base);
+}
+
+/* A publication, or an append, as an edit. */
+struct publication {
+	struct kvfs_session *s;
+	bool last; /* put_parts() */
+	bool append; /* of bytes[len] */
+	const void *bytes;
+	size_t len;
+	struct kv_ahead ahead; /* as it was before */
+	bool gave_back; /* its name */
+	bool gone; /* the key is deleted */
+	struct kv_inode inode;
+	struct kvfs_value *base;
+};
+
 /* Only times were set: no new version of the value. */
+static int edit_times(struct kv_edit *ed, void *arg)
+{
+	const struct kvfs_session *s = arg;
+	struct kv_inode inode;
+	int r = kv_inode_load(&ed->txn, s->ino, &inode);
+	if (r == 0) {
+		put_times(s, &inode, ed->now);
+		r = kv_inode_put(&ed->txn, &inode);
+	}
+	return r ? r
+		 : kv_changes_add(&ed->changes, KV_CHANGE_ATTR, inode.rec.mode & S_IFMT, inode.ino, inode.rec.parent, inode.name,
+			   inode.rec.name_len);
+}
+
 static int publish_times(struct kvfs_session *s)
 {
-	struct kv_edit ed;
-	struct kv_inode inode;
-	int r = kv_commit_begin(s->core, &ed);
-	if (r)
-		return r;
-	r = kv_inode_load(&ed.txn, s->ino, &inode);
-	if (r == 0) {
-		put_times(s, &inode, ed.now);
-		r = kv_inode_put(&ed.txn, &inode);
-	}
-	if (r == 0)
-		r = kv_changes_add(&ed.changes, KV_CHANGE_ATTR, inode.rec.mode & S_IFMT, inode.ino, inode.rec.parent, inode.name,
-			inode.rec.name_len);
-	r = kv_commit_finish(s->core, &ed, r);
+	int r = kv_commit(s->core, edit_times, s);
 	if (r == -ENOENT) { /* deleted meanwhile */
 		s->orphan = true;
 		return 0;
@@ -580,41 +610,50 @@ static int publish_times(struct kvfs_session *s)
 	return r;
 }
 
-/* Ends a publication by `r`.  With its commit the name is there, so the reservation goes first, while the lock still keeps everybody out.  Should
- * there be no commit after all it is made anew, unless somebody was faster: the next try finds out. */
-static int finish(struct kvfs_session *s, struct kv_edit *ed, const struct kv_inode *inode, struct kvfs_value *base, int r)
+/* Whatever an earlier run of this edit left is made undone.  With the commit the name will be there, so the reservation goes before it, while the lock
+ * still keeps everybody out. */
+static int edit_value(struct kv_edit *ed, void *arg)
 {
-	bool reserved = r == 0 && s->reserved;
-	if (reserved)
+	struct publication *p = arg;
+	struct kvfs_session *s = p->s;
+	kvfs_value_close(kv_take(p->base));
+	s->ahead = p->ahead;
+	int r = p->append ? prepare_append(s, ed, p->bytes, p->len, &p->inode, &p->base)
+			  : prepare(s, ed, &p->inode, p->last, &p->base);
+	p->gone = r == -ENOENT && !s->is_new;
+	if (r == 0 && s->reserved) {
 		kv_session_give_back_name(s);
-	r = kv_commit_finish(s->core, ed, r);
-	if (r) {
-		kvfs_value_close(base);
-		int again = reserved ? kv_session_reserve(s) : 0;
-		(void)again;
-	} else {
-		settle(s, inode, base);
+		p->gave_back = true;
 	}
+	return r;
+}
+
+/* Should there be no commit after all, the name is reserved anew, unless somebody was faster: the next try finds out.  Where its key is gone the
+ * session is an orphan. */
+static int publish(struct publication *p)
+{
+	struct kvfs_session *s = p->s;
+	p->ahead = s->ahead;
+	int r = kv_commit(s->core, edit_value, p);
+	if (r == 0) {
+		settle(s, &p->inode, p->base);
+		return 0;
+	}
+	kvfs_value_close(p->base);
+	int again = p->gave_back ? kv_session_reserve(s) : 0;
+	(void)again;
+	if (r == -ENOENT && p->gone)
+		s->orphan = true;
 	return r;
 }
 
 int kv_session_publish_value(struct kvfs_session *s, bool last)
 {
-	struct kv_edit ed;
-	struct kv_inode inode;
-	struct kvfs_value *base = NULL;
+	struct publication p = {.s = s, .last = last};
 	int r = s->replace && s->bufs.n > s->core->slice ? kv_session_spill(s) : 0;
 	if (r == 0)
-		r = kv_commit_begin(s->core, &ed);
-	if (r)
-		return r;
-	r = prepare(s, &ed, &inode, last, &base);
-	if (r == -ENOENT && !s->is_new) { /* deleted meanwhile */
-		kv_commit_abort(&ed);
-		s->orphan = true;
-		return 0;
-	}
-	return finish(s, &ed, &inode, base, r);
+		r = publish(&p);
+	return s->orphan ? 0 : r;
 }
 
 int kv_session_publish(struct kvfs_session *s)
@@ -638,29 +677,6 @@ int kvfs_session_publish(struct kvfs_session *s)
 	return kv_session_publish(s);
 }
 
-/* One append as a transaction of its own. */
-static int append_once(struct kvfs_session *s, const void *buf, size_t len)
-{
-	struct kv_edit ed;
-	struct kv_inode inode;
-	struct kvfs_value *base = NULL;
-	int r = kv_commit_begin(s->core, &ed);
-	if (r)
-		return r;
-	r = find_target(s, &ed, &inode);
-	if (r == 0 && inode.rec.size > KV_VALUE_MAX - len)
-		r = kv_fail(EFBIG);
-	if (r == 0)
-		r = kv_value_append(&ed, &inode, buf, len);
-	if (r == 0) {
-		put_times(s, &inode, ed.now);
-		r = kv_inode_put(&ed.txn, &inode);
-	}
-	if (r == 0)
-		r = kv_held_new(s->core, &inode, true, &base);
-	return finish(s, &ed, &inode, base, r);
-}
-
 ssize_t kvfs_session_append(struct kvfs_session *s, const void *buf, size_t len)
 {
 	int r = kv_core_check(s->core);
@@ -673,11 +689,10 @@ ssize_t kvfs_session_append(struct kvfs_session *s, const void *buf, size_t len)
 		return kv_fail(EBUSY);
 	if (len == 0 && !s->is_new)
 		return 0;
-	r = append_once(s, buf, len);
-	if (r == -ENOENT && !s->is_new) {
-		s->orphan = true;
+	struct publication p = {.s = s, .append = true, .bytes = buf, .len = len};
+	r = publish(&p);
+	if (s->orphan)
 		return kv_session_write(s, buf, len, s->size);
-	}
 	return r ? r : (ssize_t)len;
 }
 

@@ -163,6 +163,7 @@ static void free_core(struct kv_core *core, bool inherited)
 	pthread_mutex_destroy(&core->ino_lock);
 	pthread_mutex_destroy(&core->sessions_lock);
 	pthread_mutex_destroy(&core->feed_lock);
+	pthread_mutex_destroy(&core->queue_lock);
 	free(core->path);
 	free(core);
 }
@@ -238,10 +239,13 @@ static int new_core(int dirfd, const char *path, const struct kvfs_options *opt,
 	pthread_mutex_init(&core->ino_lock, NULL);
 	pthread_mutex_init(&core->sessions_lock, NULL);
 	pthread_mutex_init(&core->feed_lock, NULL);
+	pthread_mutex_init(&core->queue_lock, NULL);
+	core->queue_end = &core->queue;
 	core->path = realpath(path, NULL);
 	core->rdonly = opt->flags & KVFS_RDONLY;
 	core->durability = opt->durability;
 	core->slice = KV_SLICE;
+	core->group_ns = KV_GROUP_NS;
 	core->buffer_limit = kv_max(opt->buffer_size, BUFFER_MIN);
 	core->fork_count = kv_fork_count();
 	core->dead_walk = 1;

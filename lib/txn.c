@@ -508,20 +508,19 @@ static int apply(struct kvfs_txn *txn, struct kv_edit *ed)
 	return r;
 }
 
+static int edit(struct kv_edit *ed, void *arg)
+{
+	struct kvfs_txn *txn = arg;
+	/* Nothing was changed since the snapshot: what was read is as it was. */
+	bool same = kv_edit_is_first(ed) && kv_db_is_newest(&txn->snapshot);
+	int r = same ? 0 : validate(txn, ed);
+	return r ? r : apply(txn, ed);
+}
+
 static int commit(struct kvfs_txn *txn)
 {
-	struct kv_edit ed;
 	int r = kv_core_check(txn->core);
-	if (r || !txn->ops)
-		return r;
-	r = kv_commit_begin(txn->core, &ed);
-	if (r)
-		return r;
-	/* Nothing was committed since the snapshot: what was read is as it was. */
-	r = kv_db_is_newest(&txn->snapshot) ? 0 : validate(txn, &ed);
-	if (r == 0)
-		r = apply(txn, &ed);
-	return kv_commit_finish(txn->core, &ed, r);
+	return r || !txn->ops ? r : kv_commit(txn->core, edit, txn);
 }
 
 int kvfs_txn_commit(struct kvfs_txn **at)

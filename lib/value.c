@@ -4,7 +4,7 @@
  *  V1  A value of `size` bytes has chunks 0 .. ceil(size / chunk_size) - 1; an absent one is a hole.  If the record has a tail, it stands for the
  *      last chunk, which then has no record that is part of the value.
  *  V2  A published chunk record never changes, except that an append may lengthen the last one: readers clamp by their size.
- *  V3  What a commit retires is freed by a later one (reap.c), never by itself: a reader that enters its hold and then still
+ *  V3  What a transaction retires is freed by a later one (reap.c), never by itself: a reader that enters its hold and then still
  *      finds the value current cannot lose it.
  *  V4  A dense value has a record of every chunk: LMDB does not check its pages, and a chunk whose key rotted must not look like a hole.
  *  V5  A chunk written ahead is what publication would write: whoever publishes other bytes in its place takes it away first and marks the
