@@ -444,7 +444,7 @@ static int find_target(struct kvfs_session *s, struct kv_edit *ed, struct kv_ino
 			return kv_fail(S_ISDIR(place.ent.type) ? EISDIR : S_ISLNK(place.ent.type) && s->key ? ELOOP : EEXIST);
 		r = kv_namei_load(ed, &place, ret);
 		/* Whoever made the name meanwhile had to be asked before his file is written, or shown to who has this one open. */
-		if (r == 0 && !s->key && ret->rec.uid != s->st.uid)
+		if (r == 0 && !s->key && !s->kept && ret->rec.uid != s->st.uid)
 			return kv_fail(EEXIST);
 		return r ? r : kv_session_check_cond(s->cond, s->cond_version, true, ret->rec.version);
 	}

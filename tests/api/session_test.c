@@ -104,6 +104,9 @@ static void test_create_meets_others(void **state)
 	assert_ok(api_put(s, "a", "theirs, longer"));
 	assert_err(api_put(s, "b", "theirs"), -EEXIST);
 	uint64_t theirs = ino_of(s, "a");
+	assert_err(kvfs_session_publish(plain), -EEXIST); /* another user's */
+	assert_text(s, "a", "theirs, longer");
+	assert_ok(kvfs_ll_setattr(s, theirs, &(struct kvfs_setattr){.valid = KVFS_SET_UID, .uid = me.uid}, &st));
 	assert_ok(kvfs_session_publish(plain));
 	assert_text(s, "a", "mine");
 	assert_true(ino_of(s, "a") == theirs || ino_of(s, "a") == kvfs_session_ino(plain));
