@@ -418,6 +418,53 @@ KVFS_MUST_CHECK int kvfs_recover(struct kvfs_store *store, uint64_t id, const ch
 /* Forgets it. */
 KVFS_MUST_CHECK int kvfs_kept_drop(struct kvfs_store *store, uint64_t id);
 
+/* ---- checking, saving ------------------------------------------------------------------------------------------------- */
+
+enum kvfs_finding_kind {
+	KVFS_FINDING_LOST = 1, /* something stored cannot be read any more */
+	KVFS_FINDING_WRONG, /* what is stored contradicts itself */
+	KVFS_FINDING_SPACE, /* space that nothing uses and nobody will free */
+};
+struct kvfs_finding {
+	enum kvfs_finding_kind kind;
+	const char *key; /* what it is about; NULL: no key, or not known which.  Valid during the call only, as is `text` */
+	const char *text; /* one line, without the key */
+};
+/* Called for each finding, by the thread that checks.  Must not call the store. */
+typedef void kvfs_finding_fn(void *arg, const struct kvfs_finding *finding);
+/* Now and then: how much of how much is done, in units of no meaning.  Non-zero ends the call, which returns it. */
+typedef int kvfs_progress_fn(void *arg, uint64_t done, uint64_t total);
+
+enum {
+	KVFS_CHECK_DATA = 1 << 0, /* read all values */
+};
+/* Zero-initialise, then set `size`. */
+struct kvfs_check_options {
+	size_t size; /* sizeof(struct kvfs_check_options) */
+	unsigned flags; /* KVFS_CHECK_* */
+	kvfs_finding_fn *finding; /* may be NULL */
+	kvfs_progress_fn *progress; /* may be NULL */
+	void *arg; /* of both */
+};
+struct kvfs_check_result {
+	uint64_t lost, wrong, space; /* findings of each kind */
+	uint64_t sequence; /* of the state that was checked */
+	uint64_t pages, free_pages;
+	uint64_t inodes; /* that could be read: */
+	uint64_t values, directories, others;
+	uint64_t value_bytes;
+	uint64_t damaged_values; /* of `values`, those that cannot be read whole, as far as was looked */
+	uint64_t chunks, dead_chunks; /* records; of them, those that wait to be freed */
+	uint64_t garbage, held_garbage, sessions, kept; /* records; garbage counts those set aside too, sessions the kept */
+};
+/* Checks the store at `path`: the pages of its file, and everything that must hold between its records, in one state, whatever others write
+ * meanwhile.  It reads the file by system calls, so that damage cannot hurt the caller, and changes nothing.  A damaged store is no
+ * error: 0 and the findings are in *ret.  Memory: a bit for each page of the file, some 10 MiB, 16 bytes for each replaced chunk and
+ * 40 for each truncation not yet freed.
+ *   -ENOENT, -EMEDIUMTYPE no store this kvfs reads · -EUCLEAN damaged so that nothing can be told about it */
+KVFS_MUST_CHECK int kvfs_check(
+	const char *path, const struct kvfs_check_options *opt, struct kvfs_check_result *ret, struct kvfs_error *err);
+
 #ifdef __cplusplus
 }
 #endif

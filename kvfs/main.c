@@ -62,6 +62,12 @@ const struct command cli_commands[] = {
 		"  --json             one JSON object a line\n"
 		"  --since SEQUENCE   begin after that commit; without it, with the next one\n"},
 	{"info", cmd_info, "info [--json]", "show sizes, mounts and state of the store", "  --json   one JSON object\n"},
+	{"check", cmd_check, "check [--data] [--json]", "look whether the store is whole",
+		"  Checks the pages of its file and everything that must hold between its records, while others use it, and\n"
+		"  changes nothing.  A line for each finding: lost (it cannot be read), wrong (it contradicts something),\n"
+		"  space (nobody will free it).  Exit status 0 nothing was found, 1 something was, 2 trouble.\n"
+		"  --data   read all values, too\n"
+		"  --json   one JSON object a line, the last one the sum\n"},
 	{"sessions", cmd_sessions, "sessions [--json | --drop ID...]", "list what writers in a mount left unpublished",
 		"  Of each: its ID, when it was kept, its size, its key, and why it was not published.\n"
 		"  --json   one JSON object a line\n"

@@ -19,7 +19,7 @@ struct kv_core {
 	struct kv_doors *doors; /* NULL: a read-only file system, where nothing can change */
 	struct kv_layout layout;
 	struct kv_rec_super super;
-	bool rdonly;
+	bool rdonly, pin; /* pin: opened by kv_store_pin() */
 	enum kvfs_durability durability;
 	uint64_t fork_count; /* kv_fork_count() when it was opened */
 	char *path; /* absolute */
@@ -62,6 +62,9 @@ struct kvfs_store {
 	struct kv_core *core;
 	bool rdonly;
 };
+
+/* Opens a store, damaged or not, for kv_db_read() alone: to keep a state from being overwritten.  A process that has it open gets that one. */
+int kv_store_pin(const char *path, struct kvfs_store **ret, struct kvfs_error *err);
 
 /* How often this process came out of a fork as the child: a core of another count is dead. */
 uint64_t kv_fork_count(void);

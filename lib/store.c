@@ -18,6 +18,7 @@
 
 #define BUFFER_DEFAULT ((size_t)64 << 20)
 #define BUFFER_MIN ((size_t)256 << 10)
+#define KV_OPEN_PIN (1u << 16) /* beside the public flags: see kv_store_pin() */
 
 static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct kv_core *registry; /* protected by registry_lock */
@@ -125,7 +126,7 @@ static int check_store(int dirfd, const char *path, const struct kvfs_options *o
 	r = kv_format_check(dirfd, err);
 	if (r)
 		return r;
-	r = kv_dbfile_check(dirfd, err);
+	r = kv_dbfile_check(dirfd, opt->flags & KV_OPEN_PIN, err);
 	return r == -ENOENT ? kv_explain(err, ENOENT, "no store there") : r;
 }
 
@@ -223,11 +224,12 @@ static int open_core(struct kv_core *core, int dirfd, const struct kvfs_options 
 	}
 	struct kv_db_options dbopt = {.rdonly = core->rdonly,
 		.no_lock = no_lock,
+		.pin = core->pin,
 		.map_size = opt->map_size,
 		.mode = mode,
 		.durability = core->durability};
 	r = open_db(core, dirfd, &dbopt, err);
-	return r ? r : check_super(core, err);
+	return r || core->pin ? r : check_super(core, err);
 }
 
 static int new_core(int dirfd, const char *path, const struct kvfs_options *opt, struct kv_core **ret, struct kvfs_error *err)
@@ -240,6 +242,7 @@ static int new_core(int dirfd, const char *path, const struct kvfs_options *opt,
 	pthread_mutex_init(&core->feed_lock, NULL);
 	core->path = realpath(path, NULL);
 	core->rdonly = opt->flags & KVFS_RDONLY;
+	core->pin = opt->flags & KV_OPEN_PIN;
 	core->durability = opt->durability;
 	core->slice = KV_SLICE;
 	core->buffer_limit = kv_max(opt->buffer_size, BUFFER_MIN);
@@ -275,6 +278,8 @@ static int get_core(const char *path, const struct kvfs_options *opt, struct kv_
 	if (core) {
 		if (opt->flags & KVFS_EXCL)
 			return kv_explain(err, EEXIST, "a store is there already");
+		if (core->pin && !(opt->flags & KV_OPEN_PIN))
+			return kv_explain(err, EBUSY, "this process is checking the store");
 		if (core->rdonly && !(opt->flags & KVFS_RDONLY))
 			return kv_explain(err, EROFS, "this process has the store open read-only");
 		core->refs++;
@@ -295,14 +300,8 @@ static int get_core(const char *path, const struct kvfs_options *opt, struct kv_
 	return 0;
 }
 
-int kvfs_open(const char *path, const struct kvfs_options *user, struct kvfs_store **ret, struct kvfs_error *err)
+static int open_store(const char *path, struct kvfs_options opt, struct kvfs_store **ret, struct kvfs_error *err)
 {
-	struct kvfs_options opt = {0};
-	if (user)
-		memcpy(&opt, user, kv_min(user->size, sizeof opt));
-	if (opt.flags & ~(unsigned)(KVFS_RDONLY | KVFS_CREATE | KVFS_EXCL) || opt.durability > KVFS_NONE ||
-		(opt.flags & KVFS_RDONLY && opt.flags & KVFS_CREATE))
-		return kv_explain(err, EINVAL, "unknown or contradicting options");
 	if (!opt.mode)
 		opt.mode = 0700;
 	if (opt.set_group)
@@ -323,6 +322,22 @@ int kvfs_open(const char *path, const struct kvfs_options *user, struct kvfs_sto
 	store->rdonly = opt.flags & KVFS_RDONLY;
 	*ret = store;
 	return 0;
+}
+
+int kvfs_open(const char *path, const struct kvfs_options *user, struct kvfs_store **ret, struct kvfs_error *err)
+{
+	struct kvfs_options opt = {0};
+	if (user)
+		memcpy(&opt, user, kv_min(user->size, sizeof opt));
+	if (opt.flags & ~(unsigned)(KVFS_RDONLY | KVFS_CREATE | KVFS_EXCL) || opt.durability > KVFS_NONE ||
+		(opt.flags & KVFS_RDONLY && opt.flags & KVFS_CREATE))
+		return kv_explain(err, EINVAL, "unknown or contradicting options");
+	return open_store(path, opt, ret, err);
+}
+
+int kv_store_pin(const char *path, struct kvfs_store **ret, struct kvfs_error *err)
+{
+	return open_store(path, (struct kvfs_options){.flags = KVFS_RDONLY | KV_OPEN_PIN, .purpose = "check"}, ret, err);
 }
 
 void kvfs_close(struct kvfs_store *store)

@@ -1,0 +1,86 @@
+/* kvfs_check(): finds the state to check, and keeps it from being overwritten meanwhile. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+
+#include "api.h"
+#include "check.h"
+#include "err.h"
+
+#define TRIES 1000
+
+/* The state that a reading transaction keeps: its meta page is there until the commit after next. */
+static int find_state(struct kv_db *db, struct kv_txn *txn, struct kv_pages *ret)
+{
+	int r = -EAGAIN;
+	for (int i = 0; r == -EAGAIN && i < TRIES; i++) {
+		r = kv_db_read(db, txn);
+		if (r)
+			return r;
+		r = kv_pages_open(kv_db_fd(db), (uint32_t)sysconf(_SC_PAGESIZE), txn->last_txnid, ret);
+		if (r == -ENOENT)
+			r = -EAGAIN;
+		if (r)
+			kv_db_read_end(txn);
+	}
+	return r;
+}
+
+static int check(const struct kv_pages *pages, const struct kvfs_check_options *opt, struct kvfs_check_result *ret)
+{
+	struct kv_check *c = calloc(1, sizeof *c);
+	if (!c)
+		return kv_fail(ENOMEM);
+	c->pages = pages;
+	c->data = opt->flags & KVFS_CHECK_DATA;
+	c->finding = opt->finding;
+	c->progress = opt->progress;
+	c->arg = opt->arg;
+	int r = kv_check(c);
+	if (r == 0)
+		*ret = c->seen;
+	free(c);
+	return r;
+}
+
+/* A file that LMDB does not open: so nobody writes to it. */
+static int check_unopened(
+	const char *path, const struct kvfs_check_options *opt, struct kvfs_check_result *ret, struct kvfs_error *err)
+{
+	struct kv_pages pages;
+	KV_FD int dirfd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	KV_FD int fd = dirfd < 0 ? -1 : openat(dirfd, "data.mdb", O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	if (fd < 0)
+		return kv_explain(err, errno, "data.mdb: %s", strerror(errno));
+	int r = kv_pages_open(fd, (uint32_t)sysconf(_SC_PAGESIZE), 0, &pages);
+	if (r == -ENOENT)
+		return kv_explain(
+			err, EUCLEAN, "both meta pages of data.mdb are damaged: nothing can be found in it; restore a backup");
+	if (r == 0)
+		r = check(&pages, opt, ret);
+	return r ? kv_explain(err, -r, "%s", strerror(-r)) : 0;
+}
+
+int kvfs_check(const char *path, const struct kvfs_check_options *user, struct kvfs_check_result *ret, struct kvfs_error *err)
+{
+	struct kvfs_check_options opt = {0};
+	struct kvfs_store *store;
+	struct kv_pages pages;
+	struct kv_txn txn;
+	if (user)
+		memcpy(&opt, user, kv_min(user->size, sizeof opt));
+	if (opt.flags & ~(unsigned)KVFS_CHECK_DATA)
+		return kv_explain(err, EINVAL, "unknown options");
+	int r = kv_store_pin(path, &store, err);
+	if (r == -EUCLEAN)
+		return check_unopened(path, &opt, ret, err);
+	if (r)
+		return r;
+	r = find_state(store->core->db, &txn, &pages);
+	if (r == 0) {
+		r = check(&pages, &opt, ret);
+		kv_db_read_end(&txn);
+	}
+	kvfs_close(store);
+	return r ? kv_explain(err, -r, "%s", strerror(-r)) : 0;
+}
