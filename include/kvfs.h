@@ -465,6 +465,24 @@ struct kvfs_check_result {
 KVFS_MUST_CHECK int kvfs_check(
 	const char *path, const struct kvfs_check_options *opt, struct kvfs_check_result *ret, struct kvfs_error *err);
 
+enum {
+	KVFS_BACKUP_REPLACE = 1 << 0, /* a store that is at `dest`, and that nobody has open, is replaced */
+};
+/* Writes one state of the store as a store of its own at `dest`, while others go on; it has the same uuid, and no free space in its file.  All
+ * sums are compared on the way.  It is made under another name beside `dest`, `.NAME.backup`, and is durable when it gets its own: an interrupted
+ * backup leaves that name, which the next one begins with.  While it runs, no space that others free is reused.
+ *   -EEXIST something is at `dest` · -EBUSY somebody has the store there open, or makes the same backup · -EUCLEAN the store is damaged
+ * What `progress` (may be NULL) returned, if not 0. */
+KVFS_MUST_CHECK int kvfs_backup(
+	struct kvfs_store *store, const char *dest, unsigned flags, kvfs_progress_fn *progress, void *arg, struct kvfs_error *err);
+
+/* Writes the file of the store anew, without the free space in it, and puts it in the place of the old one.  Nobody else may have the store
+ * open, nor this process; who wants to open it meanwhile waits.  It needs the disk space of the new file.  A crash leaves the old file
+ * or the new one, whole.  *ret_before, *ret_after (may be NULL): bytes of the file.
+ *   -EBUSY it is open elsewhere: err says by whom · -EUCLEAN it is damaged (nothing is changed) */
+KVFS_MUST_CHECK int kvfs_compact(
+	const char *path, kvfs_progress_fn *progress, void *arg, uint64_t *ret_before, uint64_t *ret_after, struct kvfs_error *err);
+
 #ifdef __cplusplus
 }
 #endif

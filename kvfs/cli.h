@@ -137,13 +137,17 @@ struct cli_progress {
 };
 void cli_progress_begin(struct cli_progress *p);
 void cli_progress_draw(struct cli_progress *p);
+/* A kvfs_progress_fn; arg is the bar. */
+int cli_progress_part(void *bar, uint64_t done, uint64_t total);
 /* Takes the bar off the terminal: before a message, and at the end. */
 void cli_progress_clear(struct cli_progress *p);
 
 /* ---- commands ------------------------------------------------------------------------------------------------------------ */
 
 int cmd_apply(struct cli *cli, int argc, char **argv);
+int cmd_backup(struct cli *cli, int argc, char **argv);
 int cmd_check(struct cli *cli, int argc, char **argv);
+int cmd_compact(struct cli *cli, int argc, char **argv);
 int cmd_del(struct cli *cli, int argc, char **argv);
 int cmd_edit(struct cli *cli, int argc, char **argv);
 int cmd_exists(struct cli *cli, int argc, char **argv);

@@ -61,6 +61,16 @@ void cli_progress_draw(struct cli_progress *p)
 	fflush(stderr);
 }
 
+int cli_progress_part(void *bar, uint64_t done, uint64_t total)
+{
+	struct cli_progress *p = bar;
+
+	p->part = done;
+	p->whole = total;
+	cli_progress_draw(p);
+	return 0;
+}
+
 void cli_progress_clear(struct cli_progress *p)
 {
 	if (p->drawn)

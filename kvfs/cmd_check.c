@@ -35,12 +35,7 @@ static void print_finding(void *arg, const struct kvfs_finding *f)
 
 static int draw(void *arg, uint64_t done, uint64_t total)
 {
-	struct job *job = arg;
-
-	job->bar.part = done;
-	job->bar.whole = total;
-	cli_progress_draw(&job->bar);
-	return 0;
+	return cli_progress_part(&((struct job *)arg)->bar, done, total);
 }
 
 static void print_result(const struct kvfs_check_result *r)

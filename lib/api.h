@@ -6,6 +6,7 @@
 
 #include "commit.h"
 #include "namei.h"
+#include "pages.h"
 
 /* Checks a handle for writing. */
 static inline int kv_api_writable(const struct kvfs_store *store)
@@ -13,6 +14,11 @@ static inline int kv_api_writable(const struct kvfs_store *store)
 	int r = kv_core_check(store->core);
 	return r ? r : store->rdonly ? -EROFS : 0;
 }
+
+/* The newest state of data.mdb, kept from being overwritten until the caller ends the transaction. */
+int kv_api_state(struct kv_core *core, struct kv_txn *ret, struct kv_pages *ret_pages);
+/* Writes the newest state into an empty file and flushes it, every record's sum compared.  Fills err. */
+int kv_api_copy(struct kv_core *core, int to, kvfs_progress_fn *progress, void *arg, struct kvfs_error *err);
 
 /* Checks handle and key, and begins an edit. */
 int kv_api_edit(struct kvfs_store *store, const char *key, struct kv_edit *ret);

@@ -10,18 +10,18 @@
 #define TRIES 1000
 
 /* The state that a reading transaction keeps: its meta page is there until the commit after next. */
-static int find_state(struct kv_db *db, struct kv_txn *txn, struct kv_pages *ret)
+int kv_api_state(struct kv_core *core, struct kv_txn *ret, struct kv_pages *ret_pages)
 {
 	int r = -EAGAIN;
 	for (int i = 0; r == -EAGAIN && i < TRIES; i++) {
-		r = kv_db_read(db, txn);
+		r = kv_db_read(core->db, ret);
 		if (r)
 			return r;
-		r = kv_pages_open(kv_db_fd(db), (uint32_t)sysconf(_SC_PAGESIZE), txn->last_txnid, ret);
+		r = kv_pages_open(kv_db_fd(core->db), (uint32_t)sysconf(_SC_PAGESIZE), ret->last_txnid, ret_pages);
 		if (r == -ENOENT)
 			r = -EAGAIN;
 		if (r)
-			kv_db_read_end(txn);
+			kv_db_read_end(ret);
 	}
 	return r;
 }
@@ -76,7 +76,7 @@ int kvfs_check(const char *path, const struct kvfs_check_options *user, struct k
 		return check_unopened(path, &opt, ret, err);
 	if (r)
 		return r;
-	r = find_state(store->core->db, &txn, &pages);
+	r = kv_api_state(store->core, &txn, &pages);
 	if (r == 0) {
 		r = check(&pages, &opt, ret);
 		kv_db_read_end(&txn);

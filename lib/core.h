@@ -20,6 +20,7 @@ struct kv_core {
 	struct kv_layout layout;
 	struct kv_rec_super super;
 	bool rdonly, pin; /* pin: opened by kv_store_pin() */
+	bool claimed; /* by kv_store_claim(); protected by the registry's lock */
 	enum kvfs_durability durability;
 	uint64_t fork_count; /* kv_fork_count() when it was opened */
 	char *path; /* absolute */
@@ -65,6 +66,9 @@ struct kvfs_store {
 
 /* Opens a store, damaged or not, for kv_db_read() alone: to keep a state from being overwritten.  A process that has it open gets that one. */
 int kv_store_pin(const char *path, struct kvfs_store **ret, struct kvfs_error *err);
+
+/* Nobody else in this process opens it until it is closed.  False: somebody has it open. */
+bool kv_store_claim(struct kvfs_store *store);
 
 /* How often this process came out of a fork as the child: a core of another count is dead. */
 uint64_t kv_fork_count(void);

@@ -6,11 +6,6 @@
 
 #include "err.h"
 
-struct node {
-	uint16_t lo, hi, flags, key_size;
-	uint8_t key[];
-} KV_PACKED;
-
 #define HEADER sizeof(struct kv_lmdb_page)
 
 /* 0 or -EIO; what lies behind the end of the file reads as damage. */
@@ -62,36 +57,14 @@ static struct kv_lmdb_page head_of(const uint8_t *page)
 	return head;
 }
 
-static unsigned count_nodes(const uint8_t *page)
-{
-	return (head_of(page).lower - (unsigned)HEADER) / 2;
-}
-
-static const struct node *node_at(const uint8_t *page, unsigned i)
-{
-	uint16_t at;
-	memcpy(&at, page + HEADER + 2 * (size_t)i, sizeof at);
-	return (const struct node *)(page + at);
-}
-
-static uint32_t data_len(const struct node *n)
-{
-	return n->lo | (uint32_t)n->hi << 16;
-}
-
-static uint64_t child_of(const struct node *n)
-{
-	return n->lo | (uint64_t)n->hi << 16 | (uint64_t)n->flags << 32;
-}
-
 /* Bytes that a node takes in its page; 0: more than the page has. */
-static size_t node_size(const struct node *n, bool leaf, size_t room)
+static size_t node_size(const struct kv_lmdb_node *n, bool leaf, size_t room)
 {
 	if (room < sizeof *n || n->key_size > KV_LMDB_KEY_MAX)
 		return 0;
 	uint64_t size = sizeof *n + n->key_size;
 	if (leaf)
-		size += n->flags & KV_NODE_OVERFLOW ? sizeof(uint64_t) : data_len(n);
+		size += n->flags & KV_NODE_OVERFLOW ? sizeof(uint64_t) : kv_node_len(n);
 	size += size & 1;
 	return size <= room ? (size_t)size : 0;
 }
@@ -107,16 +80,38 @@ static const char *fault_of(const uint8_t *page, uint64_t page_no, uint32_t page
 	if (head.lower < HEADER + 2 || head.lower & 1 || head.lower > head.upper || head.upper > page_size)
 		return "its header is damaged";
 	size_t used = 0;
-	for (unsigned i = 0; i < count_nodes(page); i++) {
+	for (unsigned i = 0; i < kv_page_count(page); i++) {
 		uint16_t at;
 		memcpy(&at, page + HEADER + 2 * (size_t)i, sizeof at);
-		size_t size = at >= head.upper && at < page_size ? node_size(node_at(page, i), leaf, page_size - at) : 0;
-		uint16_t flags = leaf ? node_at(page, i)->flags : 0;
-		if (!size || flags & ~(KV_NODE_OVERFLOW | KV_NODE_TREE) || (leaf && !node_at(page, i)->key_size))
+		size_t size = at >= head.upper && at < page_size ? node_size(kv_page_node(page, i), leaf, page_size - at) : 0;
+		uint16_t flags = leaf ? kv_page_node(page, i)->flags : 0;
+		if (!size || flags & ~(KV_NODE_OVERFLOW | KV_NODE_TREE) || (leaf && !kv_page_node(page, i)->key_size))
 			return "a record in it is damaged";
 		used += size;
 	}
 	return used == page_size - head.upper ? NULL : "its records do not fill it";
+}
+
+int kv_page_read(const struct kv_pages *p, uint64_t page_no, bool leaf, uint8_t *buf, const char **ret_why)
+{
+	*ret_why = "it lies outside the file";
+	if (page_no < 2 || page_no >= p->there)
+		return -EUCLEAN;
+	int r = read_at(p, page_no, buf, p->page_size);
+	*ret_why = r ? "it cannot be read" : fault_of(buf, page_no, p->page_size, leaf);
+	return r ? r : *ret_why ? -EUCLEAN : 0;
+}
+
+uint64_t kv_page_overflow(const struct kv_pages *p, uint64_t page, uint64_t len)
+{
+	struct kv_lmdb_page head;
+	uint64_t need = (len + HEADER + p->page_size - 1) / p->page_size;
+	if (page < 2 || page >= p->there || p->there - page < need)
+		return 0;
+	if (read_at(p, page, &head, sizeof head) || head.page_no != page || head.flags != KV_PAGE_OVERFLOW)
+		return 0;
+	uint64_t have = head.lower | (uint64_t)head.upper << 16;
+	return have >= need && have <= p->there - page ? have : 0;
 }
 
 /* ---- a place in a tree ---- */
@@ -146,28 +141,21 @@ static int push(struct kv_scan *s, uint64_t page_no)
 {
 	struct kv_scan_level *level = &s->levels[s->depth];
 	bool leaf = s->depth + 1 == s->tree.depth;
-	if (page_no < 2 || page_no >= s->pages->there) {
-		tell(s, page_no, "it lies outside the file");
-		return 0;
-	}
-	if (s->audit && !s->audit->enter(s->audit, page_no, 1))
+	if (s->audit && page_no < s->pages->there && !s->audit->enter(s->audit, page_no, 1))
 		return 0;
 	if (level->page_no != page_no) {
 		if (!level->page && !(level->page = malloc(s->pages->page_size)))
 			return kv_fail(ENOMEM);
 		level->page_no = 0;
-		int r = read_at(s->pages, page_no, level->page, s->pages->page_size);
-		const char *why = r ? "it cannot be read" : NULL;
-		if (!why)
-			why = fault_of(level->page, page_no, s->pages->page_size, leaf);
-		if (why) {
+		const char *why;
+		if (kv_page_read(s->pages, page_no, leaf, level->page, &why)) {
 			tell(s, page_no, why);
 			return 0;
 		}
 		level->page_no = page_no;
 	}
 	level->at = 0;
-	level->n = count_nodes(level->page);
+	level->n = kv_page_count(level->page);
 	if (s->audit)
 		*(leaf ? &s->audit->leaf_pages : &s->audit->branch_pages) += 1;
 	s->depth++;
@@ -200,26 +188,13 @@ static bool rises(struct kv_scan *s, const void *key, size_t len, bool equal)
 }
 
 /* Stands on a record of a leaf. */
-static void stand(struct kv_scan *s, const struct kv_scan_level *level, const struct node *n)
+static void stand(struct kv_scan *s, const struct kv_scan_level *level, const struct kv_lmdb_node *n)
 {
 	s->key = (struct kv_bytes){n->key, n->key_size};
 	s->flags = n->flags;
-	s->len = data_len(n);
+	s->len = kv_node_len(n);
 	s->page = level->page_no;
 	s->data = n->key + n->key_size;
-}
-
-/* A value's own pages: their head must be what it says.  How many they are, 0 damaged. */
-static uint64_t check_overflow(struct kv_scan *s, uint64_t page)
-{
-	struct kv_lmdb_page head;
-	uint64_t need = (s->len + HEADER + s->pages->page_size - 1) / s->pages->page_size;
-	if (page < 2 || page >= s->pages->there || s->pages->there - page < need)
-		return 0;
-	if (read_at(s->pages, page, &head, sizeof head) || head.page_no != page || head.flags != KV_PAGE_OVERFLOW)
-		return 0;
-	uint64_t have = head.lower | (uint64_t)head.upper << 16;
-	return have >= need && have <= s->pages->there - page ? have : 0;
 }
 
 static bool audit_record(struct kv_scan *s)
@@ -228,7 +203,7 @@ static bool audit_record(struct kv_scan *s)
 	s->audit->entries++;
 	if (!page)
 		return true;
-	uint64_t n = check_overflow(s, page);
+	uint64_t n = kv_page_overflow(s->pages, page, s->len);
 	if (!n) {
 		tell(s, page, "it is not the begin of a value");
 		return true; /* the record is there; who reads its value will see */
@@ -246,7 +221,7 @@ int kv_scan_next(struct kv_scan *s)
 			continue;
 		}
 		bool leaf = s->depth == s->tree.depth, first = level->at == 0;
-		const struct node *n = node_at(level->page, level->at++);
+		const struct kv_lmdb_node *n = kv_page_node(level->page, level->at++);
 		/* the first key of a branch page is not one */
 		if ((leaf || !first) && !rises(s, n->key, n->key_size, !leaf)) {
 			tell(s, level->page_no, "its keys are out of order");
@@ -258,7 +233,7 @@ int kv_scan_next(struct kv_scan *s)
 				return 1;
 			continue;
 		}
-		int r = push(s, child_of(n));
+		int r = push(s, kv_node_child(n));
 		if (r < 0)
 			return r;
 	}
@@ -271,7 +246,7 @@ static unsigned search(const struct kv_scan *s, const struct kv_scan_level *leve
 	unsigned lo = leaf ? 0 : 1, hi = level->n;
 	while (lo < hi) {
 		unsigned mid = (lo + hi) / 2;
-		const struct node *n = node_at(level->page, mid);
+		const struct kv_lmdb_node *n = kv_page_node(level->page, mid);
 		int c = compare(s, n->key, n->key_size, key, len);
 		if (leaf ? c < 0 : c <= 0)
 			lo = mid + 1;
@@ -299,7 +274,7 @@ int kv_scan_seek(struct kv_scan *s, const void *key, size_t len)
 		bool leaf = s->depth == s->tree.depth;
 		level->at = search(s, level, leaf, key, len);
 		if (!leaf)
-			page = child_of(node_at(level->page, level->at++));
+			page = kv_node_child(kv_page_node(level->page, level->at++));
 	}
 	if (len)
 		rises(s, key, len, true);
@@ -331,7 +306,7 @@ int kv_scan_value(struct kv_scan *s, struct kv_bytes *ret)
 		return 0;
 	}
 	uint64_t page = kv_scan_overflow(s);
-	if (!check_overflow(s, page))
+	if (!kv_page_overflow(s->pages, page, s->len))
 		return kv_fail(EUCLEAN);
 	if (s->big_cap < s->len + HEADER) {
 		free(s->big);

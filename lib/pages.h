@@ -30,6 +30,14 @@ struct kv_lmdb_page {
 	uint16_t pad, flags, lower, upper; /* of an overflow page the last two together: how many pages it is */
 } KV_PACKED;
 
+struct kv_lmdb_node {
+	uint16_t lo,
+		hi; /* of a leaf: length of the value, or (KV_NODE_OVERFLOW) of what is on its pages; of a branch a page's number, with */
+	uint16_t flags; /* KV_NODE_*; of a branch the number's upper bits */
+	uint16_t key_size;
+	uint8_t key[];
+} KV_PACKED;
+
 struct kv_lmdb_meta {
 	struct kv_lmdb_page head;
 	uint32_t magic, version;
@@ -41,6 +49,30 @@ struct kv_lmdb_meta {
 static inline bool kv_lmdb_meta_is_sound(const struct kv_lmdb_meta *m)
 {
 	return m->magic == KV_META_MAGIC && m->version == KV_META_VERSION && m->head.flags & KV_PAGE_META;
+}
+
+static inline unsigned kv_page_count(const uint8_t *page)
+{
+	struct kv_lmdb_page head;
+	memcpy(&head, page, sizeof head);
+	return (head.lower - (unsigned)sizeof head) / 2;
+}
+
+static inline struct kv_lmdb_node *kv_page_node(const uint8_t *page, unsigned i)
+{
+	uint16_t at;
+	memcpy(&at, page + sizeof(struct kv_lmdb_page) + 2 * (size_t)i, sizeof at);
+	return (struct kv_lmdb_node *)(page + at);
+}
+
+static inline uint32_t kv_node_len(const struct kv_lmdb_node *n)
+{
+	return n->lo | (uint32_t)n->hi << 16;
+}
+
+static inline uint64_t kv_node_child(const struct kv_lmdb_node *n)
+{
+	return n->lo | (uint64_t)n->hi << 16 | (uint64_t)n->flags << 32;
 }
 
 /* One state of the file.  Somebody keeps its pages from being used anew, or nobody writes. */
@@ -57,6 +89,11 @@ struct kv_pages {
 
 /* The state of transaction `txnid`, or (0) the newest one that has a sound meta page.  -ENOENT none does · -EIO */
 int kv_pages_open(int fd, uint32_t page_size, uint64_t txnid, struct kv_pages *ret);
+
+/* Reads a page of a tree and checks it.  0, -EUCLEAN with why, -EIO with why. */
+int kv_page_read(const struct kv_pages *p, uint64_t page_no, bool leaf, uint8_t *buf, const char **ret_why);
+/* How many pages a value of `len` bytes has from `page` on; 0: no value begins there. */
+uint64_t kv_page_overflow(const struct kv_pages *p, uint64_t page, uint64_t len);
 
 /* Who wants to know about each page that a scan comes to. */
 struct kv_audit {
@@ -105,8 +142,26 @@ int kv_scan_value(struct kv_scan *s, struct kv_bytes *ret);
 /* First page of a value in pages of its own; 0: it is in the leaf. */
 uint64_t kv_scan_overflow(const struct kv_scan *s);
 
-/* Calls fn for each record of the leaf page `page`, if it is a sound one: for salvage, where no tree leads to it.  The scan is a fresh one,
- * for kv_scan_value().  1 it was a leaf, 0 it was not, -ENOMEM, -EIO. */
+/* The next records are those of this leaf page: for salvage, where no tree leads to it.  1, 0 it is no sound leaf, -ENOMEM. */
 int kv_scan_leaf(struct kv_scan *s, uint64_t page);
+
+/* ---- pages_copy.c ---- */
+
+struct kv_copy {
+	const struct kv_pages *from;
+	int to; /* an empty file */
+	/* Is a record what it should be?  `tree`: "main", or as the main tree has it.  May be NULL. */
+	bool (*sound)(void *arg, const char *tree, struct kv_bytes key, struct kv_bytes value);
+	kvfs_progress_fn *progress; /* in pages; may be NULL */
+	void *arg; /* of both */
+	/* as it goes */
+	uint64_t next, total; /* pages */
+	uint8_t *buf; /* of pages that come before `next` and are not yet written */
+	size_t fill;
+	char damage[128]; /* filled with -EUCLEAN: what is damaged */
+};
+/* Writes the state as a file of its own that has no free pages, with the same transaction id, and flushes it.
+ * -EUCLEAN a page or record is damaged · -ENOSPC, -EIO ... of writing · what progress returned. */
+int kv_pages_copy(struct kv_copy *c);
 
 #endif

@@ -191,13 +191,19 @@ static bool is_read_only_disk(dev_t dev)
 }
 
 /* Openers come one by one.  LMDB fills a fresh lock file under a lock of its own, but an opener that fails or is killed in the middle of that
- * leaves those who waited for it with a file that says "transaction 0": their commits would overwrite what others committed. */
+ * leaves those who waited for it with a file that says "transaction 0": their commits would overwrite what others committed.  kvfs_compact() and
+ * kvfs_backup() replace files under this lock too. */
 static int open_db(struct kv_core *core, int dirfd, const struct kv_db_options *opt, struct kvfs_error *err)
 {
 	while (flock(dirfd, LOCK_EX))
 		if (errno != EINTR)
 			return kv_explain(err, errno, "%s", strerror(errno));
-	int r = opt->no_lock ? 0 : kv_dbfile_reserve_lock(dirfd, opt->mode, err);
+	struct stat here, there;
+	int r = fstat(dirfd, &here) || stat(core->path, &there) || here.st_ino != there.st_ino || here.st_dev != there.st_dev
+			? kv_explain(err, ESTALE, "the store was replaced just now; try again")
+			: 0;
+	if (r == 0 && !opt->no_lock)
+		r = kv_dbfile_reserve_lock(dirfd, opt->mode, err);
 	if (r == 0)
 		r = kv_db_open(core->path, opt, &core->db, err);
 	flock(dirfd, LOCK_UN);
@@ -278,6 +284,8 @@ static int get_core(const char *path, const struct kvfs_options *opt, struct kv_
 	if (core) {
 		if (opt->flags & KVFS_EXCL)
 			return kv_explain(err, EEXIST, "a store is there already");
+		if (core->claimed)
+			return kv_explain(err, EBUSY, "this process is writing the store anew");
 		if (core->pin && !(opt->flags & KV_OPEN_PIN))
 			return kv_explain(err, EBUSY, "this process is checking the store");
 		if (core->rdonly && !(opt->flags & KVFS_RDONLY))
@@ -338,6 +346,13 @@ int kvfs_open(const char *path, const struct kvfs_options *user, struct kvfs_sto
 int kv_store_pin(const char *path, struct kvfs_store **ret, struct kvfs_error *err)
 {
 	return open_store(path, (struct kvfs_options){.flags = KVFS_RDONLY | KV_OPEN_PIN, .purpose = "check"}, ret, err);
+}
+
+bool kv_store_claim(struct kvfs_store *store)
+{
+	KV_GUARD(&registry_lock);
+	store->core->claimed = store->core->refs == 1;
+	return store->core->claimed;
 }
 
 void kvfs_close(struct kvfs_store *store)
