@@ -170,65 +170,6 @@ int kvfs_compact(
 
 /* ---- backup ---- */
 
-/* Where the copy is made: a directory beside `dest`. */
-struct place {
-	int parent; /* open */
-	bool placed; /* the copy has its own name now */
-	char name[256], temp[256];
-};
-
-static int find_place(const char *dest, struct place *ret, struct kvfs_error *err)
-{
-	char path[4096];
-	size_t len = strlen(dest);
-	while (len > 1 && dest[len - 1] == '/')
-		len--;
-	if (!len || len >= sizeof path)
-		return kv_explain(err, len ? ENAMETOOLONG : EINVAL, "the name of the backup is empty or too long");
-	memcpy(path, dest, len);
-	path[len] = 0;
-	char *slash = strrchr(path, '/');
-	const char *name = slash ? slash + 1 : path;
-	if (!*name || strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || strlen(name) > KVFS_NAME_MAX - strlen("..backup"))
-		return kv_explain(err, EINVAL, "the backup needs a name of its own");
-	snprintf(ret->name, sizeof ret->name, "%s", name);
-	snprintf(ret->temp, sizeof ret->temp, ".%.247s.backup", name);
-	if (slash)
-		slash[slash == path] = 0;
-	ret->parent = open(slash ? path : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	return ret->parent < 0 ? oops(err, "the directory of the backup") : 0;
-}
-
-/* Removes what a store's directory has, and it, if it has nothing else. */
-static void remove_store(int parent, const char *name, int dirfd)
-{
-	static const char *const files[] = {"FORMAT", "data.mdb", "lock.mdb", "doors"};
-	kv_remove_new(dirfd);
-	for (size_t i = 0; i < KV_ARRAY_LEN(files); i++)
-		unlinkat(dirfd, files[i], 0);
-	unlinkat(parent, name, AT_REMOVEDIR);
-}
-
-/* Takes the temporary directory, empty. */
-static int take_temp(const struct place *p, int *ret, struct kvfs_error *err)
-{
-	struct stat a, b;
-	if (mkdirat(p->parent, p->temp, 0700) && errno != EEXIST)
-		return oops(err, "making the backup");
-	KV_FD int fd = openat(p->parent, p->temp, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0)
-		return oops(err, "making the backup");
-	/* one at a time; it may have got its own name since we opened it */
-	if (flock(fd, LOCK_EX | LOCK_NB) || fstat(fd, &a) || fstatat(p->parent, p->temp, &b, AT_SYMLINK_NOFOLLOW) ||
-		a.st_ino != b.st_ino)
-		return kv_explain(err, EBUSY, "another backup to the same place is being made");
-	if ((unlinkat(fd, "data.mdb", 0) && errno != ENOENT) || (unlinkat(fd, "FORMAT", 0) && errno != ENOENT))
-		return oops(err, "making the backup");
-	*ret = fd;
-	fd = -1;
-	return 0;
-}
-
 static int fill(struct kvfs_store *store, int dirfd, kvfs_progress_fn *fn, void *arg, struct kvfs_error *err)
 {
 	struct kv_core *core = store->core;
@@ -249,7 +190,7 @@ static int fill(struct kvfs_store *store, int dirfd, kvfs_progress_fn *fn, void 
 }
 
 /* The store that is at `dest` goes away: nobody may have it open. */
-static int replace(struct kvfs_store *store, const char *dest, struct place *p, struct kvfs_error *err)
+static int replace(struct kvfs_store *store, const char *dest, struct kv_target *p, struct kvfs_error *err)
 {
 	struct kvfs_options opt = {.size = sizeof opt, .flags = KVFS_RDONLY, .purpose = "backup"};
 	struct kvfs_store *old = NULL;
@@ -273,40 +214,35 @@ static int replace(struct kvfs_store *store, const char *dest, struct place *p, 
 	if (r == 0 && (!p->placed || fsync(p->parent)))
 		r = oops(err, "putting the backup in place");
 	if (r == 0)
-		remove_store(p->parent, p->temp, oldfd);
+		kv_target_drop(p, oldfd);
 	return r;
 }
 
-static int settle(struct kvfs_store *store, const char *dest, struct place *p, unsigned flags, struct kvfs_error *err)
+static int settle(struct kvfs_store *store, const char *dest, struct kv_target *p, unsigned flags, struct kvfs_error *err)
 {
-	p->placed = renameat2(p->parent, p->temp, p->parent, p->name, RENAME_NOREPLACE) == 0;
-	if (p->placed)
-		return fsync(p->parent) ? oops(err, "putting the backup in place") : 0;
-	if (errno != EEXIST || !(flags & KVFS_BACKUP_REPLACE))
-		return oops(err, "putting the backup in place");
-	return replace(store, dest, p, err);
+	int r = kv_target_settle(p, err);
+	return r == -EEXIST && flags & KVFS_BACKUP_REPLACE ? replace(store, dest, p, err) : r;
 }
 
 int kvfs_backup(struct kvfs_store *store, const char *dest, unsigned flags, kvfs_progress_fn *fn, void *arg, struct kvfs_error *err)
 {
-	struct place p = {.parent = -1};
-	struct stat st;
+	struct kv_target p = {.parent = -1};
 	int dirfd = -1, r = kv_core_check(store->core);
 	if (r || flags & ~(unsigned)KVFS_BACKUP_REPLACE)
 		return kv_explain(err, r ? -r : EINVAL, "%s", strerror(r ? -r : EINVAL));
-	r = find_place(dest, &p, err);
+	r = kv_target_find(dest, "backup", &p, err);
 	if (r)
 		return r;
-	if (!(flags & KVFS_BACKUP_REPLACE) && fstatat(p.parent, p.name, &st, AT_SYMLINK_NOFOLLOW) == 0)
-		r = kv_explain(err, EEXIST, "something is there already");
+	if (!(flags & KVFS_BACKUP_REPLACE))
+		r = kv_target_check(&p, err);
 	if (r == 0)
-		r = take_temp(&p, &dirfd, err);
+		r = kv_target_take(&p, &dirfd, err);
 	if (r == 0)
 		r = fill(store, dirfd, fn, arg, err);
 	if (r == 0)
 		r = settle(store, dest, &p, flags, err);
 	if (r && dirfd >= 0 && !p.placed)
-		remove_store(p.parent, p.temp, dirfd);
+		kv_target_drop(&p, dirfd);
 	if (dirfd >= 0)
 		close(dirfd);
 	close(p.parent);

@@ -43,7 +43,9 @@ static bool is_small(enum kv_table table)
 int kv_rows_open(struct kv_rows *rows, struct kv_check *c, enum kv_table table)
 {
 	*rows = (struct kv_rows){.check = c, .table = table};
-	int r = kv_scan_open(&rows->scan, c->pages, is_small(table) ? &c->main : &c->trees[table], NULL);
+	const struct kv_leaves *leaves = &c->leaves[is_small(table) ? KV_TABLES : table];
+	int r = leaves->n ? kv_scan_open_leaves(&rows->scan, c->pages, leaves)
+			  : kv_scan_open(&rows->scan, c->pages, is_small(table) ? &c->main : &c->trees[table], NULL);
 	return r || !is_small(table) ? r : kv_rows_seek(rows, NULL, 0);
 }
 
@@ -85,8 +87,12 @@ static void tell_damaged(struct kv_rows *rows)
 
 int kv_rows_next(struct kv_rows *rows)
 {
-	for (int r; (r = kv_scan_next(&rows->scan)) == 1;) {
-		struct kv_scan *s = &rows->scan;
+	struct kv_scan *s = &rows->scan;
+	for (;;) {
+		struct kv_bytes raw;
+		int r = kv_scan_next(s);
+		if (r != 1)
+			return r;
 		rows->key = s->key;
 		if (is_small(rows->table)) {
 			if (*(const uint8_t *)s->key.data != rows->table + 1)
@@ -98,7 +104,6 @@ int kv_rows_next(struct kv_rows *rows)
 			return rows->check->stop;
 		if (rows->keys_only)
 			return 1;
-		struct kv_bytes raw;
 		r = s->flags & KV_NODE_TREE ? -EUCLEAN : kv_scan_value(s, &raw);
 		if (r == -ENOMEM)
 			return r;
@@ -106,7 +111,6 @@ int kv_rows_next(struct kv_rows *rows)
 			return 1;
 		tell_damaged(rows);
 	}
-	return 0;
 }
 
 int kv_rows_get(struct kv_rows *rows, const void *key, size_t len, bool *ret_damaged)
@@ -219,39 +223,61 @@ static int check_counters(struct kv_check *c)
 
 typedef int part_fn(struct kv_check *c);
 
-static int run(struct kv_check *c)
+static int open_lookups(struct kv_check *c)
 {
-	/* those that know what is told of blobs come before those that look at the chunks */
-	static part_fn *const parts[] = {kv_check_meta, kv_check_log, kv_check_garbage, kv_check_sessions, kv_check_names,
-		kv_check_xattrs, kv_check_chunks, check_counters};
-	int r = kv_check_pages(c);
-	struct {
-		struct kv_rows *rows;
-		enum kv_table table;
-	} lookups[] = {{&c->inodes, KV_INODE}, {&c->entries, KV_DIRENT}, {&c->chunks, KV_CHUNK}, {&c->xattrs, KV_XATTR}};
-	for (size_t i = 0; r == 0 && i < KV_ARRAY_LEN(lookups); i++)
-		r = kv_rows_open(lookups[i].rows, c, lookups[i].table);
+	int r = kv_rows_open(&c->inodes, c, KV_INODE);
+	if (r == 0)
+		r = kv_rows_open(&c->entries, c, KV_DIRENT);
+	if (r == 0)
+		r = kv_rows_open(&c->chunks, c, KV_CHUNK);
+	if (r == 0)
+		r = kv_rows_open(&c->xattrs, c, KV_XATTR);
 	c->chunks.keys_only = true;
-	for (size_t i = 0; r == 0 && i < KV_ARRAY_LEN(parts); i++)
-		r = parts[i](c);
-	for (size_t i = 0; i < KV_ARRAY_LEN(lookups); i++)
-		kv_rows_close(lookups[i].rows);
 	return r;
 }
 
-int kv_check(struct kv_check *c)
+static int begin(struct kv_check *c)
 {
 	c->main = c->pages->main;
 	for (enum kv_table t = 0; t < KV_TABLES; t++)
 		c->trees[t] = (struct kv_lmdb_tree){0};
+	return kv_check_pages(c);
+}
+
+int kv_check_begin(struct kv_check *c)
+{
+	int r = begin(c);
+	if (r == 0)
+		r = kv_check_leaves(c);
+	if (r == 0)
+		r = open_lookups(c);
+	return r ? r : kv_check_meta(c);
+}
+
+void kv_check_end(struct kv_check *c)
+{
+	kv_rows_close(&c->inodes);
+	kv_rows_close(&c->entries);
+	kv_rows_close(&c->chunks);
+	kv_rows_close(&c->xattrs);
+	kv_ledger_close(&c->names);
+	kv_ledger_close(&c->blobs);
+	kv_check_free_leaves(c);
+	free(c->ranges);
+	free(c->listed);
+	free(c->map);
+}
+
+int kv_check(struct kv_check *c)
+{
+	/* those that know what is told of blobs come before those that look at the chunks */
+	static part_fn *const parts[] = {begin, open_lookups, kv_check_meta, kv_check_log, kv_check_garbage, kv_check_sessions,
+		kv_check_names, kv_check_xattrs, kv_check_chunks, check_counters};
 	int r = kv_ledger_open(&c->names);
 	if (r == 0)
 		r = kv_ledger_open(&c->blobs);
-	if (r == 0)
-		r = run(c);
-	kv_ledger_close(&c->names);
-	kv_ledger_close(&c->blobs);
-	free(c->ranges);
-	free(c->listed);
+	for (size_t i = 0; r == 0 && i < KV_ARRAY_LEN(parts); i++)
+		r = parts[i](c);
+	kv_check_end(c);
 	return r;
 }

@@ -6,6 +6,7 @@
  *
  *   check.c          the parts in their order, records, findings, paths
  *   check_pages.c    each page in one tree, or free (LMDB's)
+ *   check_leaves.c   trees from their leaves, for salvage
  *   check_log.c      meta, log, history                    DESIGN.md's invariants:
  *   check_garbage.c  garbage, sessions                     V3 S1 S7 S8
  *   check_names.c    dirent, inode, xattr                  N1 N2 N3 N4 I1 I2
@@ -93,6 +94,9 @@ struct kv_check {
 	struct kvfs_check_result seen;
 
 	struct kv_lmdb_tree main, trees[KV_TABLES]; /* root KV_NO_PAGE: lost */
+	uint64_t *map; /* a bit for each page of the file that is in a tree, or free */
+	bool bad[KV_TABLES + 1]; /* trees with damaged pages; the last is the main tree */
+	struct kv_leaves leaves[KV_TABLES + 1]; /* of these, for salvage */
 	struct kv_layout layout;
 	struct kv_head head;
 	bool headless; /* the log has no last record: its counters are not known */
@@ -114,6 +118,11 @@ struct kv_check {
 
 /* Checks all.  0, or what kept it from going on: -ENOMEM, -EUCLEAN nothing can be told, what progress returned. */
 int kv_check(struct kv_check *c);
+
+/* Makes a fresh one ready for look-ups and rows, trees put together from their leaves where they are damaged: for salvage, which then
+ * calls kv_check_end(). */
+int kv_check_begin(struct kv_check *c);
+void kv_check_end(struct kv_check *c);
 
 /* ---- for the parts ---- */
 
@@ -137,6 +146,8 @@ int kv_check_inode(struct kv_check *c, uint64_t ino, struct kv_inode *ret);
 uint64_t kv_rows_id(const struct kv_rows *rows);
 
 int kv_check_pages(struct kv_check *c);
+int kv_check_leaves(struct kv_check *c);
+void kv_check_free_leaves(struct kv_check *c);
 int kv_check_meta(struct kv_check *c);
 int kv_check_log(struct kv_check *c);
 int kv_check_garbage(struct kv_check *c);
@@ -144,6 +155,8 @@ int kv_check_sessions(struct kv_check *c);
 int kv_check_names(struct kv_check *c);
 int kv_check_inodes(struct kv_check *c); /* the same without the ledger */
 int kv_check_xattrs(struct kv_check *c);
+/* Is the record of chunk `index` of generation `gen` part of the value, which has `chunks`?  Those of one index come newest first; *found is 0 at the begin. */
+bool kv_check_is_live(const struct kv_inode *inode, uint64_t chunks, uint32_t index, uint32_t gen, uint64_t *found);
 /* The value of a regular inode. */
 int kv_check_value(struct kv_check *c, const struct kv_inode *inode);
 int kv_check_chunks(struct kv_check *c);

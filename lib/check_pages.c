@@ -48,12 +48,14 @@ static bool enter(struct kv_audit *a, uint64_t page, uint64_t n)
 static void compare_counts(struct walk *w, const struct kv_lmdb_tree *t)
 {
 	const struct kv_audit *a = &w->audit;
+	uint64_t pages = a->branch_pages + a->leaf_pages + a->overflow_pages;
+	uint64_t told = t->branch_pages + t->leaf_pages + t->overflow_pages;
 	if (w->faults || (a->branch_pages == t->branch_pages && a->leaf_pages == t->leaf_pages &&
 				 a->overflow_pages == t->overflow_pages && a->entries == t->entries))
 		return;
 	kv_check_found(w->check, KVFS_FINDING_WRONG, NULL, "the tree '%s' has %llu records on %llu pages, and says %llu on %llu",
-		w->tree, (unsigned long long)a->entries, (unsigned long long)(a->branch_pages + a->leaf_pages + a->overflow_pages),
-		(unsigned long long)t->entries, (unsigned long long)(t->branch_pages + t->leaf_pages + t->overflow_pages));
+		w->tree, (unsigned long long)a->entries, (unsigned long long)pages, (unsigned long long)t->entries,
+		(unsigned long long)told);
 }
 
 static struct walk begin(struct walk *whole, const char *tree)
@@ -61,7 +63,7 @@ static struct walk begin(struct walk *whole, const char *tree)
 	return (struct walk){.audit = {.enter = enter, .fault = fault}, .check = whole->check, .map = whole->map, .tree = tree};
 }
 
-static int walk_tree(struct walk *whole, const struct kv_lmdb_tree *tree, const char *name)
+static int walk_tree(struct walk *whole, const struct kv_lmdb_tree *tree, const char *name, bool *ret_bad)
 {
 	struct walk w = begin(whole, name);
 	struct kv_scan s;
@@ -72,6 +74,7 @@ static int walk_tree(struct walk *whole, const struct kv_lmdb_tree *tree, const 
 	kv_scan_close(&s);
 	if (r == 0)
 		compare_counts(&w, tree);
+	*ret_bad = w.faults;
 	return r;
 }
 
@@ -86,7 +89,7 @@ static int walk_named(struct walk *main, struct kv_scan *s)
 		if (!(s->flags & KV_NODE_TREE) || s->len != sizeof c->trees[t])
 			break;
 		memcpy(&c->trees[t], s->data, sizeof c->trees[t]);
-		return walk_tree(main, &c->trees[t], name);
+		return walk_tree(main, &c->trees[t], name, &c->bad[t]);
 	}
 	if (s->flags & KV_NODE_TREE || !s->key.len || *(const uint8_t *)s->key.data > KV_LOG + 1 || !*(const uint8_t *)s->key.data)
 		kv_check_found(c, KVFS_FINDING_WRONG, NULL, "the main tree has a record of no table");
@@ -105,9 +108,11 @@ static int walk_main(struct walk *whole)
 	if (r < 0)
 		return r;
 	compare_counts(&w, &c->main);
+	c->bad[KV_TABLES] = w.faults;
 	for (enum kv_table t = KV_DIRENT; t < KV_TABLES; t++)
 		if (!c->trees[t].depth && c->trees[t].root != KV_NO_PAGE) {
 			c->trees[t].root = KV_NO_PAGE;
+			c->bad[t] = true;
 			kv_check_found(c, KVFS_FINDING_LOST, NULL, "the tree '%s' is not there", kv_db_table_name(t));
 		}
 	return 0;
@@ -174,7 +179,8 @@ static void count_lost(const struct walk *w)
 
 int kv_check_pages(struct kv_check *c)
 {
-	struct walk w = {.check = c, .map = calloc(c->pages->there / 64 + 1, sizeof(uint64_t))};
+	c->map = calloc(c->pages->there / 64 + 1, sizeof *c->map);
+	struct walk w = {.check = c, .map = c->map};
 	if (!w.map)
 		return kv_fail(ENOMEM);
 	if (c->pages->metas < 2)
@@ -187,6 +193,5 @@ int kv_check_pages(struct kv_check *c)
 		count_lost(&w);
 	c->seen.pages = c->pages->end;
 	c->seen.free_pages = w.free_pages;
-	free(w.map);
 	return r;
 }

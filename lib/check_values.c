@@ -78,16 +78,14 @@ static int claim(struct value *v, uint32_t index, uint32_t gen)
 	return is_listed(c, v->inode->rec.blob, index, gen) ? GARBAGE : NOBODYS;
 }
 
-/* Is this record what a reader of the value finds at its index?  Records of one index come newest first. */
-static bool is_live(struct value *v, uint32_t index, uint32_t gen)
+bool kv_check_is_live(const struct kv_inode *inode, uint64_t chunks, uint32_t index, uint32_t gen, uint64_t *found)
 {
-	const struct kv_inode *inode = v->inode;
-	if (index >= v->chunks || gen > inode->rec.gen || v->found == index + 1ull)
+	if (index >= chunks || gen > inode->rec.gen || *found == index + 1ull)
 		return false;
 	for (int i = 0; i < inode->rec.nskips; i++)
 		if ((inode->skips[i] & KV_GEN_MAX) == gen)
 			return false;
-	v->found = index + 1ull;
+	*found = index + 1ull;
 	for (int i = 0; i < inode->rec.ncuts; i++)
 		if (index >= inode->cuts[i].index && gen < inode->cuts[i].gen)
 			return false;
@@ -106,7 +104,7 @@ static int see_chunk(struct value *v, uint32_t index, uint32_t gen, uint64_t len
 {
 	struct kv_check *c = v->check;
 	uint64_t size = c->layout.chunk_size;
-	bool live = is_live(v, index, gen);
+	bool live = kv_check_is_live(v->inode, v->chunks, index, gen, &v->found);
 	int state = claim(v, index, gen);
 	if (state < 0)
 		return state;
@@ -203,22 +201,13 @@ static void check_bookkeeping(struct value *v)
 	}
 }
 
-static void tell_lost(struct value *v)
+static void tell_lost(struct value *v, const char *what, uint64_t number, uint64_t first)
 {
-	struct kv_check *c = v->check;
-	uint64_t size = c->layout.chunk_size;
-	const char *key = kv_check_key_of(c, v->inode);
-	if (!v->missing && !v->damaged)
-		return;
-	c->seen.damaged_values++;
-	if (v->missing)
-		kv_check_found(c, KVFS_FINDING_LOST, key, "%llu of its %llu chunks are missing, the first at byte %llu",
-			(unsigned long long)v->missing, (unsigned long long)v->chunks,
-			(unsigned long long)(v->first_missing * size));
-	if (v->damaged)
-		kv_check_found(c, KVFS_FINDING_LOST, key, "%llu of its %llu chunks are damaged, the first at byte %llu",
-			(unsigned long long)v->damaged, (unsigned long long)v->chunks,
-			(unsigned long long)(v->first_damaged * size));
+	uint64_t at = first * v->check->layout.chunk_size;
+	if (number)
+		kv_check_found(v->check, KVFS_FINDING_LOST, kv_check_key_of(v->check, v->inode),
+			"%llu of its %llu chunks are %s, the first at byte %llu", (unsigned long long)number,
+			(unsigned long long)v->chunks, what, (unsigned long long)at);
 }
 
 int kv_check_value(struct kv_check *c, const struct kv_inode *inode)
@@ -247,7 +236,9 @@ int kv_check_value(struct kv_check *c, const struct kv_inode *inode)
 	count_missing(&v, v.chunks);
 	if (!(rec->flags & KV_INODE_DENSE))
 		v.missing = 0;
-	tell_lost(&v);
+	tell_lost(&v, "missing", v.missing, v.first_missing);
+	tell_lost(&v, "damaged", v.damaged, v.first_damaged);
+	c->seen.damaged_values += v.missing || v.damaged;
 	if (!v.missing && !v.damaged && (v.bytes > rec->stored || rec->stored > rec->size))
 		tell(&v, KVFS_FINDING_WRONG, "it counts another number of stored bytes than", v.bytes);
 	return 0;

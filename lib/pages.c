@@ -122,6 +122,12 @@ int kv_scan_open(struct kv_scan *s, const struct kv_pages *pages, const struct k
 	return kv_scan_seek(s, NULL, 0);
 }
 
+int kv_scan_open_leaves(struct kv_scan *s, const struct kv_pages *pages, const struct kv_leaves *leaves)
+{
+	*s = (struct kv_scan){.pages = pages, .leaves = leaves, .tree = {.depth = 1}};
+	return kv_scan_seek(s, NULL, 0);
+}
+
 void kv_scan_close(struct kv_scan *s)
 {
 	for (unsigned i = 0; i < KV_DEPTH_MAX; i++)
@@ -212,9 +218,21 @@ static bool audit_record(struct kv_scan *s)
 	return s->audit->enter(s->audit, page, n);
 }
 
+/* Goes to the next of the leaves, if the tree is those.  1, 0 there is none, -ENOMEM. */
+static int next_leaf(struct kv_scan *s)
+{
+	int r = 0;
+	while (r == 0 && s->leaves && s->next_leaf < s->leaves->n)
+		r = push(s, s->leaves->list[s->next_leaf++].page_no);
+	return r;
+}
+
 int kv_scan_next(struct kv_scan *s)
 {
-	while (s->depth) {
+	for (;;) {
+		int r = s->depth ? 1 : next_leaf(s);
+		if (r != 1)
+			return r;
 		struct kv_scan_level *level = &s->levels[s->depth - 1];
 		if (level->at == level->n) {
 			s->depth--;
@@ -233,11 +251,10 @@ int kv_scan_next(struct kv_scan *s)
 				return 1;
 			continue;
 		}
-		int r = push(s, kv_node_child(n));
+		r = push(s, kv_node_child(n));
 		if (r < 0)
 			return r;
 	}
-	return 0;
 }
 
 /* The node of a page to begin with: of a leaf the first at or after key, of a branch the one that it is under. */
@@ -256,10 +273,33 @@ static unsigned search(const struct kv_scan *s, const struct kv_scan_level *leve
 	return leaf ? lo : lo - 1;
 }
 
+/* To the leaf that has the key, if one has. */
+static int seek_leaf(struct kv_scan *s, const void *key, size_t len)
+{
+	size_t lo = 0, hi = s->leaves->n;
+	while (len && lo < hi) {
+		size_t mid = (lo + hi) / 2;
+		const struct kv_leaf *leaf = &s->leaves->list[mid];
+		if (compare(s, leaf->first, leaf->first_len, key, len) <= 0)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	s->next_leaf = lo ? lo - 1 : 0;
+	int r = next_leaf(s);
+	if (r == 1 && len) {
+		s->levels[0].at = search(s, &s->levels[0], true, key, len);
+		rises(s, key, len, true);
+	}
+	return r < 0 ? r : 0;
+}
+
 int kv_scan_seek(struct kv_scan *s, const void *key, size_t len)
 {
 	s->depth = 0;
 	s->has_last = false;
+	if (s->leaves)
+		return seek_leaf(s, key, len);
 	if (s->tree.root == KV_NO_PAGE)
 		return 0;
 	if (!s->tree.depth || s->tree.depth > KV_DEPTH_MAX) {

@@ -104,12 +104,24 @@ struct kv_audit {
 	uint64_t branch_pages, leaf_pages, overflow_pages, entries; /* counted */
 };
 
+/* Leaf pages in order of their keys, in the place of branch pages that are damaged. */
+struct kv_leaves {
+	struct kv_leaf {
+		uint64_t page_no;
+		uint8_t *first; /* key */
+		uint16_t first_len;
+	} *list;
+	size_t n;
+};
+
 /* A place in a tree.  Records come in strictly rising order of keys, each page is entered at most once by a scan without seeks; what is damaged
  * is passed over. Memory: a page for each level, and the largest value that was asked for. */
 struct kv_scan {
 	const struct kv_pages *pages;
 	struct kv_lmdb_tree tree;
 	struct kv_audit *audit; /* may be NULL */
+	const struct kv_leaves *leaves; /* if not NULL, the tree is these */
+	size_t next_leaf;
 	bool numbers; /* keys are integers in the machine's order: the free tree */
 	unsigned depth; /* levels in use */
 	struct kv_scan_level {
@@ -132,6 +144,7 @@ struct kv_scan {
 
 /* To be closed also after -ENOMEM. */
 int kv_scan_open(struct kv_scan *s, const struct kv_pages *pages, const struct kv_lmdb_tree *tree, struct kv_audit *audit);
+int kv_scan_open_leaves(struct kv_scan *s, const struct kv_pages *pages, const struct kv_leaves *leaves);
 void kv_scan_close(struct kv_scan *s); /* takes a zeroed one */
 /* 1 and a record, 0 at the end, -ENOMEM. */
 int kv_scan_next(struct kv_scan *s);
