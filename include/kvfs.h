@@ -465,6 +465,21 @@ struct kvfs_check_result {
 KVFS_MUST_CHECK int kvfs_check(
 	const char *path, const struct kvfs_check_options *opt, struct kvfs_check_result *ret, struct kvfs_error *err);
 
+struct kvfs_salvage_result {
+	uint64_t values, directories, others; /* names that the new store has: */
+	uint64_t damaged; /* of the values, those with bytes that could not be read and are zeros now */
+	uint64_t lost; /* names whose content, or that themselves, are lost, as far as something still tells of them */
+	uint64_t found; /* without a name, so put into `lost+found` */
+};
+/* Makes a new store at `dest` of all that can be read in the one at `path`, damaged or not, which is not written to.  Branch pages are not needed: leaves are
+ * looked for in the whole file.  Each loss is a finding, with its key.  An inode whose entry is lost gets its own name back, or is
+ * `lost+found/#NUMBER`.  Values, directories, links, special files with mode, owner, times and extended attributes are saved; inode numbers
+ * and versions are new, unpublished and kept sessions are not saved.  Memory as kvfs_check(), and some 50 bytes for each leaf page of a damaged tree,
+ * 100 for each inode with several names.  It is made as `.NAME.repair` beside `dest`, and durable when it gets its name.
+ * Errors as kvfs_check() and kvfs_backup(). */
+KVFS_MUST_CHECK int kvfs_salvage(const char *path, const char *dest, const struct kvfs_check_options *opt,
+	struct kvfs_salvage_result *ret, struct kvfs_error *err);
+
 enum {
 	KVFS_BACKUP_REPLACE = 1 << 0, /* a store that is at `dest`, and that nobody has open, is replaced */
 };

@@ -1,4 +1,4 @@
-/* kvfs check: what is damaged, key by key, and what of it can still be read. */
+/* kvfs check: what is damaged, key by key, and what of it can still be read; and that saved into a new store. */
 #include "cli.h"
 
 #include <inttypes.h>
@@ -77,9 +77,42 @@ static void print_result_json(const struct kvfs_check_result *r)
 	putchar('\n');
 }
 
+static int repair(struct cli *cli, const char *dest, struct job *job)
+{
+	struct kvfs_check_options opt = {.size = sizeof(opt), .finding = print_finding, .progress = draw, .arg = job};
+	struct kvfs_salvage_result saved;
+	struct kvfs_error err = {0};
+	struct cli_json j;
+	int r;
+
+	r = kvfs_salvage(cli->store_path, dest, &opt, &saved, &err);
+	cli_progress_clear(&job->bar);
+	if (r < 0)
+		return cli_failf(cli, NULL, "repair into %s: %s", cli_quote(dest), err.text[0] ? err.text : strerror(-r));
+	if (!job->json) {
+		printf("saved: %ju values, %ju directories, %ju others, of them %ju in lost+found; %ju values with bytes lost; %ju "
+		       "names lost\n",
+			(uintmax_t)saved.values, (uintmax_t)saved.directories, (uintmax_t)saved.others, (uintmax_t)saved.found,
+			(uintmax_t)saved.damaged, (uintmax_t)saved.lost);
+		return CLI_DONE;
+	}
+	cli_json_begin(&j, stdout);
+	cli_json_uint(&j, "saved_values", saved.values);
+	cli_json_uint(&j, "saved_directories", saved.directories);
+	cli_json_uint(&j, "saved_others", saved.others);
+	cli_json_uint(&j, "saved_in_lost_found", saved.found);
+	cli_json_uint(&j, "saved_damaged", saved.damaged);
+	cli_json_uint(&j, "names_lost", saved.lost);
+	cli_json_end(&j);
+	putchar('\n');
+	return CLI_DONE;
+}
+
 int cmd_check(struct cli *cli, int argc, char **argv)
 {
-	static const struct option longs[] = {{"data", no_argument, NULL, 'd'}, {"json", no_argument, NULL, 'j'}, {0}};
+	static const struct option longs[] = {
+		{"data", no_argument, NULL, 'd'}, {"json", no_argument, NULL, 'j'}, {"repair", required_argument, NULL, 'r'}, {0}};
+	const char *dest = NULL;
 	struct job job = {0};
 	struct kvfs_check_options opt = {.size = sizeof(opt), .finding = print_finding, .progress = draw, .arg = &job};
 	struct kvfs_check_result result;
@@ -89,8 +122,10 @@ int cmd_check(struct cli *cli, int argc, char **argv)
 	while ((c = cli_option(cli, argc, argv, "", longs)) != -1) {
 		if (c == 'd')
 			opt.flags |= KVFS_CHECK_DATA;
-		else
+		else if (c == 'j')
 			job.json = true;
+		else
+			dest = optarg;
 	}
 	cli_operands(cli, argc, 0, 0);
 	if (cli_choose_store(cli, NULL) < 0)
@@ -101,5 +136,7 @@ int cmd_check(struct cli *cli, int argc, char **argv)
 	if (r < 0)
 		return cli_failf(cli, NULL, "store %s: %s", cli_quote(cli->store_path), err.text[0] ? err.text : strerror(-r));
 	(job.json ? print_result_json : print_result)(&result);
+	if (dest && repair(cli, dest, &job) != CLI_DONE)
+		return CLI_TROUBLE;
 	return result.lost || result.wrong || result.space ? CLI_NO_KEY : CLI_DONE;
 }

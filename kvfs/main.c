@@ -68,12 +68,13 @@ const struct command cli_commands[] = {
 		"  --force   replace a store that is there, if nobody has it open\n"},
 	{"compact", cmd_compact, "compact", "give the free space in the store's file back to the disk",
 		"  Writes the file anew; nobody else may have the store open.\n"},
-	{"check", cmd_check, "check [--data] [--json]", "look whether the store is whole",
+	{"check", cmd_check, "check [--data] [--json] [--repair DEST]", "look whether the store is whole",
 		"  Checks the pages of its file and everything that must hold between its records, while others use it, and\n"
 		"  changes nothing.  A line for each finding: lost (it cannot be read), wrong (it contradicts something),\n"
 		"  space (nobody will free it).  Exit status 0 nothing was found, 1 something was, 2 trouble.\n"
-		"  --data   read all values, too\n"
-		"  --json   one JSON object a line, the last one the sum\n"},
+		"  --data          read all values, too\n"
+		"  --json          one JSON object a line, the last one the sum\n"
+		"  --repair DEST   make a new store at DEST of all that can be read; the damaged one is not touched\n"},
 	{"sessions", cmd_sessions, "sessions [--json | --drop ID...]", "list what writers in a mount left unpublished",
 		"  Of each: its ID, when it was kept, its size, its key, and why it was not published.\n"
 		"  --json   one JSON object a line\n"

@@ -17,6 +17,15 @@ static inline int kv_api_writable(const struct kvfs_store *store)
 
 /* The newest state of data.mdb, kept from being overwritten until the caller ends the transaction. */
 int kv_api_state(struct kv_core *core, struct kv_txn *ret, struct kv_pages *ret_pages);
+/* The state of a store that may be damaged, to be read page by page (api_check.c).  A file that LMDB does not open is read as it is: nobody writes to it. */
+struct kv_source {
+	struct kvfs_store *store; /* NULL: LMDB does not open it */
+	struct kv_txn txn;
+	int fd;
+	struct kv_pages pages;
+};
+int kv_source_open(const char *path, struct kv_source *ret, struct kvfs_error *err);
+void kv_source_close(struct kv_source *src);
 /* Writes the newest state into an empty file and flushes it, every record's sum compared.  Fills err. */
 int kv_api_copy(struct kv_core *core, int to, kvfs_progress_fn *progress, void *arg, struct kvfs_error *err);
 

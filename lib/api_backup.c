@@ -204,7 +204,7 @@ static int replace(struct kvfs_store *store, const char *dest, struct kv_target 
 	if (r)
 		return r;
 	if (own)
-		r = kv_explain(err, EBUSY, "this process has the store at %.300s open", dest);
+		r = kv_explain(err, EBUSY, "this process has it open");
 	if (r == 0)
 		r = lock_dir(oldfd, err);
 	if (r == 0 && old)

@@ -43,44 +43,61 @@ static int check(const struct kv_pages *pages, const struct kvfs_check_options *
 	return r;
 }
 
-/* A file that LMDB does not open: so nobody writes to it. */
-static int check_unopened(
-	const char *path, const struct kvfs_check_options *opt, struct kvfs_check_result *ret, struct kvfs_error *err)
+/* A file that LMDB does not open. */
+static int open_plain(const char *path, struct kv_source *ret, struct kvfs_error *err)
 {
-	struct kv_pages pages;
 	KV_FD int dirfd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	KV_FD int fd = dirfd < 0 ? -1 : openat(dirfd, "data.mdb", O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-	if (fd < 0)
+	ret->fd = dirfd < 0 ? -1 : openat(dirfd, "data.mdb", O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	if (ret->fd < 0)
 		return kv_explain(err, errno, "data.mdb: %s", strerror(errno));
-	int r = kv_pages_open(fd, (uint32_t)sysconf(_SC_PAGESIZE), 0, &pages);
+	int r = kv_pages_open(ret->fd, (uint32_t)sysconf(_SC_PAGESIZE), 0, &ret->pages);
+	if (r == 0)
+		return 0;
+	close(ret->fd);
 	if (r == -ENOENT)
 		return kv_explain(
 			err, EUCLEAN, "both meta pages of data.mdb are damaged: nothing can be found in it; restore a backup");
-	if (r == 0)
-		r = check(&pages, opt, ret);
-	return r ? kv_explain(err, -r, "%s", strerror(-r)) : 0;
+	return kv_explain(err, -r, "%s", strerror(-r));
+}
+
+int kv_source_open(const char *path, struct kv_source *ret, struct kvfs_error *err)
+{
+	*ret = (struct kv_source){.fd = -1};
+	int r = kv_store_pin(path, &ret->store, err);
+	if (r == -EUCLEAN)
+		return open_plain(path, ret, err);
+	if (r)
+		return r;
+	r = kv_api_state(ret->store->core, &ret->txn, &ret->pages);
+	if (r) {
+		kvfs_close(ret->store);
+		return kv_explain(err, -r, "%s", strerror(-r));
+	}
+	return 0;
+}
+
+void kv_source_close(struct kv_source *src)
+{
+	if (src->fd >= 0)
+		close(src->fd);
+	if (!src->store)
+		return;
+	kv_db_read_end(&src->txn);
+	kvfs_close(src->store);
 }
 
 int kvfs_check(const char *path, const struct kvfs_check_options *user, struct kvfs_check_result *ret, struct kvfs_error *err)
 {
 	struct kvfs_check_options opt = {0};
-	struct kvfs_store *store;
-	struct kv_pages pages;
-	struct kv_txn txn;
+	struct kv_source src;
 	if (user)
 		memcpy(&opt, user, kv_min(user->size, sizeof opt));
 	if (opt.flags & ~(unsigned)KVFS_CHECK_DATA)
 		return kv_explain(err, EINVAL, "unknown options");
-	int r = kv_store_pin(path, &store, err);
-	if (r == -EUCLEAN)
-		return check_unopened(path, &opt, ret, err);
+	int r = kv_source_open(path, &src, err);
 	if (r)
 		return r;
-	r = kv_api_state(store->core, &txn, &pages);
-	if (r == 0) {
-		r = check(&pages, &opt, ret);
-		kv_db_read_end(&txn);
-	}
-	kvfs_close(store);
+	r = check(&src.pages, &opt, ret);
+	kv_source_close(&src);
 	return r ? kv_explain(err, -r, "%s", strerror(-r)) : 0;
 }

@@ -96,6 +96,7 @@ struct kv_check {
 	struct kv_lmdb_tree main, trees[KV_TABLES]; /* root KV_NO_PAGE: lost */
 	uint64_t *map; /* a bit for each page of the file that is in a tree, or free */
 	bool bad[KV_TABLES + 1]; /* trees with damaged pages; the last is the main tree */
+	bool bad_free; /* the list of free pages is damaged */
 	struct kv_leaves leaves[KV_TABLES + 1]; /* of these, for salvage */
 	struct kv_layout layout;
 	struct kv_head head;
@@ -147,6 +148,7 @@ uint64_t kv_rows_id(const struct kv_rows *rows);
 
 int kv_check_pages(struct kv_check *c);
 int kv_check_leaves(struct kv_check *c);
+bool kv_check_has_bad_trees(const struct kv_check *c);
 void kv_check_free_leaves(struct kv_check *c);
 int kv_check_meta(struct kv_check *c);
 int kv_check_log(struct kv_check *c);

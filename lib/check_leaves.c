@@ -157,7 +157,8 @@ static int settle(struct founds *all, struct kv_leaves *ret)
 	for (size_t i = 0; i < all->n; i++) {
 		struct found *f = &all->list[i];
 		bool keep = true;
-		while (keep && n && compare_keys(all->list[n - 1].last, all->list[n - 1].last_len, f->leaf.first, f->leaf.first_len) >= 0) {
+		while (keep && n &&
+			compare_keys(all->list[n - 1].last, all->list[n - 1].last_len, f->leaf.first, f->leaf.first_len) >= 0) {
 			keep = goes_before(f, &all->list[n - 1]);
 			struct found *worse = keep ? &all->list[--n] : f;
 			free(worse->leaf.first);
@@ -191,15 +192,20 @@ static void free_founds(struct founds *all)
 	free(all->list);
 }
 
+bool kv_check_has_bad_trees(const struct kv_check *c)
+{
+	bool any = false;
+	for (unsigned t = KV_DIRENT; t <= MAIN; t++)
+		any |= c->bad[t];
+	return any;
+}
+
 int kv_check_leaves(struct kv_check *c)
 {
 	struct founds lists[KV_TABLES + 1] = {0};
 	struct kv_scan s;
-	bool any = c->bad[MAIN];
 	int r = 0;
-	for (enum kv_table t = KV_DIRENT; t < KV_TABLES; t++)
-		any |= c->bad[t];
-	if (!any)
+	if (!kv_check_has_bad_trees(c))
 		return 0;
 	for (unsigned t = KV_DIRENT; r == 0 && t <= MAIN; t++)
 		if (c->bad[t])

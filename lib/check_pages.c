@@ -164,6 +164,7 @@ static int walk_free(struct walk *whole)
 		return r;
 	compare_counts(&w, &w.check->pages->free);
 	whole->free_pages = w.free_pages;
+	w.check->bad_free = w.faults;
 	return 0;
 }
 

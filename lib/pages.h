@@ -110,7 +110,7 @@ struct kv_leaves {
 		uint64_t page_no;
 		uint8_t *first; /* key */
 		uint16_t first_len;
-	} *list;
+	} * list;
 	size_t n;
 };
 
