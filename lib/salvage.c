@@ -232,7 +232,8 @@ static int save_entries(struct kv_salvage *s, uint64_t dir, const struct kv_inod
 	while ((r = save_next(s, dir, last, &len, depth)) == 1)
 		n++;
 	if (r == 0 && inode && n < inode->rec.size)
-		kv_salvage_tell(s, "of the %llu names in it %llu are there", (unsigned long long)inode->rec.size, (unsigned long long)n);
+		kv_salvage_tell(
+			s, "of the %llu names in it %llu are there", (unsigned long long)inode->rec.size, (unsigned long long)n);
 	return r;
 }
 
@@ -326,6 +327,7 @@ static void look_for_entry(struct kv_salvage *s, uint64_t ino, struct kv_bytes p
 		snprintf(s->key, sizeof s->key, "%s", key);
 	else
 		snprintf(s->key, sizeof s->key, "#%llu", (unsigned long long)ino);
+	s->len = strlen(s->key);
 	lost(s, "its entry is lost, and all of it was there");
 }
 
@@ -384,7 +386,8 @@ int kv_salvage(struct kv_salvage *s)
 	int r = root ? kv_check_inode(s->from, KV_ROOT, root) : kv_fail(ENOMEM);
 	ascend(s, 0);
 	if (s->from->bad_free && kv_check_has_bad_trees(s->from))
-		kv_salvage_tell(s, "the list of free pages is damaged, too: values may be older than they were, and deleted keys be back");
+		kv_salvage_tell(
+			s, "the list of free pages is damaged, too: values may be older than they were, and deleted keys be back");
 	if (r >= 0)
 		r = save_directory(s, KV_ROOT, r == 1 && S_ISDIR(root->rec.mode) ? root : NULL, 0);
 	if (r == 0)

@@ -40,11 +40,12 @@ store
 other:
 x
 ! kvfs: backup: 'other': no store there (the directory has no data.mdb)
+
 $ kvfs backup -f store
-! kvfs: backup: 'store': this process has the store at store open
+! kvfs: backup: 'store': this process has it open
 [2]
 $ kvfs backup nowhere/copy
-! kvfs: backup: 'nowhere/copy': the directory of the backup: No such file or directory
+! kvfs: backup: 'nowhere/copy': the directory above: No such file or directory
 [2]
 $ kvfs backup; kvfs backup /; kvfs backup a b
 ! kvfs: backup: an argument is missing; usage: kvfs backup [--force] DEST

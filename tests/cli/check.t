@@ -9,7 +9,7 @@ whole: 301 values (342KB), 7 directories, 0 others; sequence S, N pages, F of th
 $ kvfs check --data --json | tidy
 {"lost":0,"wrong":0,"space":0,"sequence":N,"pages":N,"free_pages":N,"values":301,"damaged_values":0,"directories":7,"others":0,"value_bytes":350000,"chunks":6,"dead_chunks":0,"garbage":0,"sessions":0,"kept":0}
 $ kvfs check x
-! kvfs: check: too many arguments; usage: kvfs check [--data] [--json]
+! kvfs: check: too many arguments; usage: kvfs check [--data] [--json] [--repair DEST]
 [2]
 $ kvfs -s $HOME/none check
 ! kvfs: check: store '@HOME/none': no store there
@@ -39,6 +39,30 @@ kvfs: backup: 'copy': damaged, so not copied: page P of its tree 'chunk': a reco
 bad
 good
 rot.py
+
+# What can be saved is saved; what could not be read is told, and is zeros.
+$ kvfs -s bad check --data --repair saved | tidy; echo ${PIPESTATUS[0]}
+lost: 'big': 1 of its 6 chunks are damaged, the first at byte 0
+1 findings (1 lost, 0 wrong, 0 space); can be read: 300 values (342KB), 7 directories, 0 others; sequence S, N pages, F of them free
+lost: 'big': 1 of its 6 chunks of 32736 bytes are lost, the first is chunk 0: there are zeros now
+saved: 301 values, 7 directories, 0 others, of them 0 in lost+found; 1 values with bytes lost; 0 names lost
+1
+$ kvfs -s saved check --data | tidy; ls -A
+whole: 301 values (342KB), 7 directories, 0 others; sequence S, N pages, F of them free
+bad
+good
+rot.py
+saved
+$ kvfs -s bad check --data --repair saved | tidy
+lost: 'big': 1 of its 6 chunks are damaged, the first at byte 0
+1 findings (1 lost, 0 wrong, 0 space); can be read: 300 values (342KB), 7 directories, 0 others; sequence S, N pages, F of them free
+! kvfs: check: repair into 'saved': something is there already
+$ kvfs -s good check --json --repair again | tidy; diff <(kvfs export - | tar tv | sort) <(kvfs -s again export - | tar tv | sort)
+{"lost":0,"wrong":0,"space":0,"sequence":N,"pages":N,"free_pages":N,"values":301,"damaged_values":0,"directories":7,"others":0,"value_bytes":350000,"chunks":6,"dead_chunks":0,"garbage":0,"sessions":0,"kept":0}
+{"saved_values":301,"saved_directories":7,"saved_others":0,"saved_in_lost_found":0,"saved_damaged":0,"names_lost":0}
+$ kvfs -s good check --repair
+! kvfs: check: option '--repair' needs an argument; usage: kvfs check [--data] [--json] [--repair DEST]
+[2]
 
 # What a truncated file still has.
 $ rm -r bad; cp -a good bad; truncate -s 200000 bad/data.mdb

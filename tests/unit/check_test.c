@@ -2,153 +2,29 @@
  * they should be, bits, a cut file.  A fault is planted in a store that was found whole. */
 #include "support.h"
 
-#include <fcntl.h>
+#include "planted.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "changelog.h"
 #include "chunk.h"
-#include "core.h"
 #include "garbage.h"
-#include "inode.h"
-#include "pages.h"
-
-#define CHUNK 32736u
-
-struct plant {
-	const char *path;
-	struct kvfs_store *store;
-	struct kv_txn txn;
-	struct kv_head head;
-	struct kv_inode big, twin, dir, sub, note, link;
-	int fd;
-	struct kv_pages pages;
-};
-
-/* ---- a store with something of everything ---- */
-
-static void load(struct plant *p, const char *key, struct kv_inode *ret)
-{
-	struct kvfs_stat st;
-	assert_ok(kvfs_stat(p->store, key, &st));
-	assert_ok(kv_inode_load(&p->txn, st.ino, ret));
-}
-
-static void build(struct plant *p)
-{
-	char *data = calloc(10, CHUNK), key[40];
-	struct kvfs_options opt = {.size = sizeof opt, .flags = KVFS_CREATE, .durability = KVFS_NONE};
-	p->path = support_store_path();
-	assert_ok(kvfs_open(p->path, &opt, &p->store, NULL));
-	assert_ok(kvfs_put(p->store, "dir/big", data, 10 * CHUNK, NULL, NULL));
-	assert_ok(kvfs_put(p->store, "dir/sub/note", "text", 4, NULL, NULL));
-	assert_ok(kvfs_put(p->store, "twin", data, 5000, NULL, NULL));
-	assert_ok(kvfs_link(p->store, "twin", "dir/twin"));
-	assert_ok(kvfs_symlink(p->store, "target", "link"));
-	assert_ok(kvfs_setxattr(p->store, "dir/sub/note", "user.a", "b", 1, 0));
-	for (int i = 0; i < 400; i++) {
-		sprintf(key, "many/key%d", i);
-		assert_ok(kvfs_put(p->store, key, data, 300, NULL, NULL));
-	}
-	for (int i = 0; i < 100; i++) {
-		sprintf(key, "many/key%d", i);
-		assert_ok(kvfs_del(p->store, key));
-	}
-	free(data);
-}
-
-static int setup(void **state)
-{
-	struct plant *p = calloc(1, sizeof *p);
-	build(p);
-	assert_ok(kv_db_write(p->store->core->db, &p->txn));
-	assert_ok(kv_log_head(&p->txn, &p->head));
-	load(p, "dir/big", &p->big);
-	load(p, "twin", &p->twin);
-	load(p, "dir", &p->dir);
-	load(p, "dir/sub", &p->sub);
-	load(p, "dir/sub/note", &p->note);
-	load(p, "link", &p->link);
-	*state = p;
-	return 0;
-}
-
-/* Ends the transaction in which faults of records are planted, if it is still there. */
-static void done(struct plant *p)
-{
-	if (p->txn.mdb)
-		assert_ok(kv_db_commit(&p->txn, KV_SYNC_LEVEL));
-}
-
-/* For faults of pages: nobody has the store open. */
-static void open_file(struct plant *p)
-{
-	char path[200];
-	done(p);
-	kvfs_close(p->store);
-	p->store = NULL;
-	snprintf(path, sizeof path, "%s/data.mdb", p->path);
-	p->fd = open(path, O_RDWR | O_CLOEXEC);
-	assert_true(p->fd >= 0);
-	assert_ok(kv_pages_open(p->fd, (uint32_t)sysconf(_SC_PAGESIZE), 0, &p->pages));
-}
-
-static void write_at(struct plant *p, uint64_t offset, const void *data, size_t len)
-{
-	assert_int_equal(pwrite(p->fd, data, len, (off_t)offset), len);
-}
-
-static int teardown(void **state)
-{
-	struct plant *p = *state;
-	done(p);
-	kvfs_close(p->store);
-	if (p->fd)
-		close(p->fd);
-	support_remove(p->path);
-	free(p);
-	return 0;
-}
 
 /* ---- what is found ---- */
-
-struct findings {
-	size_t n;
-	struct {
-		enum kvfs_finding_kind kind;
-		char key[100], text[300];
-	} list[400];
-};
-
-static void note(void *arg, const struct kvfs_finding *f)
-{
-	struct findings *all = arg;
-	if (all->n == 400)
-		return;
-	all->list[all->n].kind = f->kind;
-	snprintf(all->list[all->n].key, 100, "%s", f->key ? f->key : "");
-	snprintf(all->list[all->n++].text, 300, "%s", f->text);
-}
 
 static struct findings *check(struct plant *p, struct kvfs_check_result *seen)
 {
 	static struct findings all;
-	struct kvfs_check_options opt = {.size = sizeof opt, .flags = KVFS_CHECK_DATA, .finding = note, .arg = &all};
+	struct kvfs_check_options opt = {.size = sizeof opt, .flags = KVFS_CHECK_DATA, .finding = planted_note, .arg = &all};
 	struct kvfs_error err = {0};
-	done(p);
+	planted_done(p);
 	all.n = 0;
 	int r = kvfs_check(p->path, &opt, seen, &err);
 	if (r)
 		fail_msg("check: %s", err.text);
 	return &all;
-}
-
-static void print_all(const struct findings *all)
-{
-	for (size_t i = 0; i < all->n && i < 20; i++)
-		print_error("found: %d '%s' %s\n", all->list[i].kind, all->list[i].key, all->list[i].text);
 }
 
 /* Something like this is among the findings; key "" is none. */
@@ -159,7 +35,7 @@ static void assert_found(struct plant *p, enum kvfs_finding_kind kind, const cha
 	for (size_t i = 0; i < all->n; i++)
 		if (all->list[i].kind == kind && strcmp(all->list[i].key, key) == 0 && strstr(all->list[i].text, words))
 			return;
-	print_all(all);
+	planted_print(all);
 	fail_msg("not found: %d '%s' %s", kind, key, words);
 }
 
@@ -169,7 +45,7 @@ static void assert_only(struct plant *p, enum kvfs_finding_kind kind, const char
 	struct kvfs_check_result seen;
 	struct findings *all = check(p, &seen);
 	if (all->n != 1)
-		print_all(all);
+		planted_print(all);
 	assert_int_equal(all->n, 1);
 	assert_found(p, kind, key, words);
 }
@@ -425,30 +301,14 @@ static void test_numbers(void **state)
 
 /* ---- pages ---- */
 
-/* Where in the file the main tree's record of a tree is, and what it says. */
-static uint64_t find_tree(struct plant *p, const char *name, struct kv_lmdb_tree *ret)
-{
-	struct kv_scan s;
-	uint64_t at = 0;
-	assert_ok(kv_scan_open(&s, &p->pages, &p->pages.main, NULL));
-	while (kv_scan_next(&s) == 1)
-		if (s.key.len == strlen(name) && memcmp(s.key.data, name, s.key.len) == 0) {
-			memcpy(ret, s.data, sizeof *ret);
-			at = s.page * p->pages.page_size + (uint64_t)(s.data - s.levels[s.depth - 1].page);
-		}
-	kv_scan_close(&s);
-	assert_true(at > 0);
-	return at;
-}
-
 static void test_page_in_two_trees(void **state)
 {
 	struct plant *p = *state;
 	struct kv_lmdb_tree a, b;
-	open_file(p);
-	uint64_t at = find_tree(p, "xattr", &a);
-	find_tree(p, "chunk", &b);
-	write_at(p, at + offsetof(struct kv_lmdb_tree, root), &b.root, sizeof b.root);
+	planted_open_file(p);
+	uint64_t at = planted_find_tree(p, "xattr", &a);
+	planted_find_tree(p, "chunk", &b);
+	planted_write(p, at + offsetof(struct kv_lmdb_tree, root), &b.root, sizeof b.root);
 	assert_found(p, KVFS_FINDING_WRONG, "", "belongs to something else too");
 	assert_found(p, KVFS_FINDING_SPACE, "", "1 pages are in no tree");
 }
@@ -457,10 +317,10 @@ static void test_tree_counts(void **state)
 {
 	struct plant *p = *state;
 	struct kv_lmdb_tree a;
-	open_file(p);
-	uint64_t at = find_tree(p, "xattr", &a);
+	planted_open_file(p);
+	uint64_t at = planted_find_tree(p, "xattr", &a);
 	a.entries = 17;
-	write_at(p, at, &a, sizeof a);
+	planted_write(p, at, &a, sizeof a);
 	assert_only(p, KVFS_FINDING_WRONG, "", "the tree 'xattr' has 1 records on 1 pages, and says 17 on 1");
 }
 
@@ -469,8 +329,8 @@ static void test_free_and_used(void **state)
 	struct plant *p = *state;
 	struct kv_lmdb_tree a;
 	struct kv_scan s;
-	open_file(p);
-	find_tree(p, "chunk", &a);
+	planted_open_file(p);
+	planted_find_tree(p, "chunk", &a);
 	assert_ok(kv_scan_open(&s, &p->pages, &p->pages.free, NULL));
 	assert_int_equal(kv_scan_next(&s), 1);
 	assert_int_equal(kv_scan_overflow(&s), 0);
@@ -479,7 +339,7 @@ static void test_free_and_used(void **state)
 	assert_true(n > 0);
 	kv_scan_close(&s);
 	for (uint64_t i = 1; i <= n; i++) /* all of them, so that one is in its place */
-		write_at(p, at + 8 * i, &a.root, sizeof a.root);
+		planted_write(p, at + 8 * i, &a.root, sizeof a.root);
 	assert_found(p, KVFS_FINDING_WRONG, "", "the list of free pages names");
 }
 
@@ -488,13 +348,13 @@ static void test_bit_in_data(void **state)
 	struct plant *p = *state;
 	struct kv_lmdb_tree a;
 	struct kv_scan s;
-	open_file(p);
-	find_tree(p, "chunk", &a);
+	planted_open_file(p);
+	planted_find_tree(p, "chunk", &a);
 	struct kv_key_chunk key = kv_key_chunk(p->big.rec.blob, 4, 0);
 	assert_ok(kv_scan_open(&s, &p->pages, &a, NULL));
 	assert_ok(kv_scan_seek(&s, &key, sizeof key));
 	assert_int_equal(kv_scan_next(&s), 1);
-	write_at(p, kv_scan_overflow(&s) * p->pages.page_size + 12345, "\1", 1);
+	planted_write(p, kv_scan_overflow(&s) * p->pages.page_size + 12345, "\1", 1);
 	kv_scan_close(&s);
 	assert_only(p, KVFS_FINDING_LOST, "dir/big", "1 of its 10 chunks are damaged, the first at byte 130944");
 }
@@ -505,10 +365,10 @@ static void test_branch_page(void **state)
 	struct plant *p = *state;
 	struct kv_lmdb_tree a;
 	struct kvfs_check_result seen;
-	open_file(p);
-	find_tree(p, "dirent", &a);
+	planted_open_file(p);
+	planted_find_tree(p, "dirent", &a);
 	assert_true(a.depth > 1);
-	write_at(p, a.root * p->pages.page_size, "\1\2\3\4\5\6\7\10", 8);
+	planted_write(p, a.root * p->pages.page_size, "\1\2\3\4\5\6\7\10", 8);
 	assert_found(p, KVFS_FINDING_LOST, "", "of the tree 'dirent': it is another page");
 	assert_found(p, KVFS_FINDING_WRONG, "", "counts 4 entries, 2 of them directories, and has 0, 0");
 	check(p, &seen);
@@ -519,7 +379,7 @@ static void test_truncated(void **state)
 {
 	struct plant *p = *state;
 	struct kvfs_check_result seen;
-	open_file(p);
+	planted_open_file(p);
 	assert_int_equal(ftruncate(p->fd, (off_t)(p->pages.there / 2 * p->pages.page_size)), 0);
 	assert_true(check(p, &seen)->n > 0);
 	assert_true(seen.lost > 0);
@@ -536,9 +396,9 @@ static void test_meta_page(void **state)
 {
 	struct plant *p = *state;
 	struct kvfs_check_result seen;
-	open_file(p);
-	write_at(p, 16, "\0\0\0\0", 4);
-	write_at(p, 4096 + 16, "\0\0\0\0", 4);
+	planted_open_file(p);
+	planted_write(p, 16, "\0\0\0\0", 4);
+	planted_write(p, 4096 + 16, "\0\0\0\0", 4);
 	assert_true(kvfs_check(p->path, NULL, &seen, NULL) < 0);
 }
 
@@ -549,16 +409,16 @@ static void test_bytes(void **state)
 	struct support_rng rng = support_rng(1);
 	struct kvfs_check_result seen;
 	unsigned found = 0, rounds = getenv("KVFS_SLOW") ? 20 : 150;
-	open_file(p);
+	planted_open_file(p);
 	for (unsigned i = 0; i < rounds; i++) {
 		uint64_t page = 2 + support_below(&rng, p->pages.there - 2),
 			 at = page * 4096 + support_below(&rng, i % 2 ? 4096 : 16);
 		uint8_t old, new;
 		assert_int_equal(pread(p->fd, &old, 1, (off_t)at), 1);
 		new = old ^ (uint8_t)(1 + support_below(&rng, 255));
-		write_at(p, at, &new, 1);
+		planted_write(p, at, &new, 1);
 		found += check(p, &seen)->n > 0;
-		write_at(p, at, &old, 1);
+		planted_write(p, at, &old, 1);
 	}
 	assert_int_equal(check(p, &seen)->n, 0);
 	assert_true(found > rounds / 3);
@@ -566,7 +426,7 @@ static void test_bytes(void **state)
 
 int main(void)
 {
-#define PLANT(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define PLANT(f) cmocka_unit_test_setup_teardown(f, planted_setup, planted_teardown)
 	const struct CMUnitTest tests[] = {PLANT(test_whole), PLANT(test_orphan), PLANT(test_entry_to_nowhere),
 		PLANT(test_link_count), PLANT(test_directory_counts), PLANT(test_type_in_entry), PLANT(test_own_name),
 		PLANT(test_ring), PLANT(test_record_in_two_places), PLANT(test_attributes), PLANT(test_publish_without_attribute),
