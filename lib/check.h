@@ -9,7 +9,7 @@
  *   check_leaves.c   trees from their leaves, for salvage
  *   check_log.c      meta, log, history                    DESIGN.md's invariants:
  *   check_garbage.c  garbage, sessions                     V3 S1 S7 S8
- *   check_names.c    dirent, inode, xattr                  N1 N2 N3 N4 I1 I2
+ *   check_names.c    dirent, inode, xattr                  N1 N2 N3 N4 I1 I2 I3
  *   check_values.c   the value of an inode, chunk          V1 V2 V4 V5 A1
  *   check_ledger.c   sums of both sides */
 #ifndef KV_CHECK_H

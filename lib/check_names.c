@@ -149,22 +149,31 @@ static int check_entries(struct kv_check *c, struct kv_rows *rows, bool *more, u
 
 /* ---- inodes ---- */
 
-/* N3: the name that an inode says is its own. */
-static int check_own_name(struct kv_check *c, const struct kv_inode *inode)
+/* Does the entry lead to the inode?  1 (also when it is damaged, which is told of elsewhere), 0, or an error. */
+static int leads_to(struct kv_check *c, struct kv_spot where, uint64_t ino)
 {
 	struct kv_key_name key;
 	struct kv_rec_dirent ent = {0};
-	size_t len = kv_key_name(&key, inode->rec.parent, inode->name, inode->rec.name_len);
 	bool damaged;
-	int r = kv_rows_get(&c->entries, &key, len, &damaged);
-	if (r < 0)
+	int r = where.name.len > sizeof key.name
+			? 0
+			: kv_rows_get(&c->entries, &key, kv_key_name(&key, where.dir, where.name.data, where.name.len), &damaged);
+	if (r < 0 || where.name.len > sizeof key.name)
 		return r;
 	if (r == 1 && c->entries.value.len >= sizeof ent)
 		memcpy(&ent, c->entries.value.data, sizeof ent);
-	if (ent.ino != inode->ino && !damaged)
+	return ent.ino == ino || damaged;
+}
+
+/* N3: the name that an inode says is its own. */
+static int check_own_name(struct kv_check *c, const struct kv_inode *inode)
+{
+	struct kv_spot where = {inode->rec.parent, {inode->name, inode->rec.name_len}};
+	int r = leads_to(c, where, inode->ino);
+	if (r == 0)
 		kv_check_found(c, KVFS_FINDING_WRONG, kv_check_key_of(c, inode),
 			"inode %llu says that this is its name, and it is not", (unsigned long long)inode->ino);
-	return 0;
+	return r < 0 ? r : 0;
 }
 
 /* Does it hang from the root?  A ring has a directory whose number is below its parent's: only from those it is looked for, and a
@@ -211,7 +220,7 @@ static int check_directory(struct kv_check *c, const struct kv_inode *inode, con
 }
 
 /* An inode whose record is in its own table. */
-static int check_here(struct kv_check *c, uint64_t ino, struct kv_bytes rec, const struct group *group)
+static int check_here(struct kv_check *c, uint64_t ino, struct kv_bytes rec, const struct group *group, uint64_t *ret_listed)
 {
 	struct kv_inode *inode = &c->inode;
 	if (!kv_inode_decode(ino, rec, inode)) {
@@ -226,19 +235,62 @@ static int check_here(struct kv_check *c, uint64_t ino, struct kv_bytes rec, con
 		kv_check_found(c, KVFS_FINDING_WRONG, NULL, "inode %llu is no directory, and has %llu entries",
 			(unsigned long long)ino, (unsigned long long)group->entries);
 	int r = 0;
-	if (!c->again && ino != KV_ROOT && inode->rec.parent)
+	*ret_listed = !c->again && !dir && inode->rec.nlink > 1 ? inode->rec.nlink : 0;
+	if (!c->again && ino != KV_ROOT)
 		r = check_own_name(c, inode);
 	if (r == 0)
 		r = dir ? check_directory(c, inode, group) : 0;
 	return r ? r : check_inode(c, inode);
 }
 
-static int check_row(struct kv_check *c, const struct kv_rows *rows, const struct group *group)
+/* I3: the names that are listed after the record of an inode with several. */
+struct listed {
+	uint64_t ino, want, have;
+};
+
+static void end_of_list(struct kv_check *c, const struct listed *l)
+{
+	if (l->want != l->have)
+		kv_check_found(c, KVFS_FINDING_WRONG, NULL, "inode %llu has %llu names listed, where %llu should be",
+			(unsigned long long)l->ino, (unsigned long long)l->have, (unsigned long long)l->want);
+}
+
+/* A name in the list is an entry that leads to the inode; that no other entry does, the ledger tells by their number. */
+static int check_listed(struct kv_check *c, const struct kv_rows *rows, struct listed *l)
+{
+	struct kv_key_link link;
+	if (c->again)
+		return 0;
+	if (kv_rows_id(rows) != l->ino) {
+		end_of_list(c, l);
+		*l = (struct listed){.ino = kv_rows_id(rows)}; /* its record is damaged, or there is none */
+	}
+	l->have++;
+	size_t head = sizeof link - sizeof link.name;
+	if (rows->key.len <= head || rows->key.len > sizeof link || rows->value.len) {
+		kv_check_found(c, KVFS_FINDING_WRONG, NULL, "a name of inode %llu is none", (unsigned long long)l->ino);
+		return 0;
+	}
+	memcpy(&link, rows->key.data, rows->key.len);
+	struct kv_spot where = {be64toh(link.dir_be), {link.name, rows->key.len - head}};
+	int leads = leads_to(c, where, l->ino);
+	if (leads == 0)
+		kv_check_found(c, KVFS_FINDING_WRONG, kv_check_key(c, where.dir, where.name),
+			"inode %llu lists this as a name of it, and it is not", (unsigned long long)l->ino);
+	return leads < 0 ? leads : 0;
+}
+
+/* A record of table inode. */
+static int check_row(struct kv_check *c, const struct kv_rows *rows, const struct group *group, struct listed *l)
 {
 	uint64_t ino = kv_rows_id(rows), dir;
 	const uint8_t *home = rows->value.data;
+	if (rows->key.len > sizeof ino)
+		return check_listed(c, rows, l);
+	end_of_list(c, l);
+	*l = (struct listed){.ino = ino};
 	if (rows->key.len == sizeof ino && rows->value.len && *home == KV_HOME_HERE)
-		return check_here(c, ino, (struct kv_bytes){home + 1, rows->value.len - 1}, group);
+		return check_here(c, ino, (struct kv_bytes){home + 1, rows->value.len - 1}, group, &l->want);
 	if (rows->key.len != sizeof ino || !rows->value.len || *home != KV_HOME_ENTRY || rows->value.len <= 1 + sizeof dir) {
 		kv_check_found(c, KVFS_FINDING_LOST, NULL, "inode %llu cannot be read", (unsigned long long)ino);
 		return 0;
@@ -253,17 +305,21 @@ int kv_check_inodes(struct kv_check *c)
 {
 	struct kv_rows inodes, entries;
 	struct group group = {0};
+	struct listed listed = {0};
 	bool root = false;
 	int r = kv_rows_open(&inodes, c, KV_INODE), s = kv_rows_open(&entries, c, KV_DIRENT);
 	inodes.tell = entries.tell = true;
 	r = r ? r : s ? s : kv_rows_next(&entries);
 	bool more = r == 1;
 	while (r >= 0 && (r = kv_rows_next(&inodes)) == 1) {
-		root |= kv_rows_id(&inodes) == KV_ROOT;
-		r = check_entries(c, &entries, &more, kv_rows_id(&inodes), &group);
-		if (r == 0)
-			r = check_row(c, &inodes, &group);
+		uint64_t ino = kv_rows_id(&inodes);
+		root |= ino == KV_ROOT && inodes.key.len == sizeof ino;
+		if (inodes.key.len == sizeof ino)
+			r = check_entries(c, &entries, &more, ino, &group);
+		if (r >= 0)
+			r = check_row(c, &inodes, &group, &listed);
 	}
+	end_of_list(c, &listed);
 	if (r == 0)
 		r = check_entries(c, &entries, &more, UINT64_MAX, &group);
 	if (r == 0 && !root)

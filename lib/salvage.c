@@ -331,6 +331,25 @@ static void look_for_entry(struct kv_salvage *s, uint64_t ino, struct kv_bytes p
 	lost(s, "its entry is lost, and all of it was there");
 }
 
+/* A name that an inode with several lists.  Its record came before. */
+static int save_listed(struct kv_salvage *s, const struct kv_rows *rows)
+{
+	struct kv_key_link link;
+	size_t head = sizeof link - sizeof link.name;
+	const char *first = kv_salvage_met(s, kv_rows_id(rows));
+	if (!first || rows->key.len <= head || rows->key.len > sizeof link)
+		return 0;
+	memcpy(&link, rows->key.data, rows->key.len);
+	const char *key = kv_check_key(s->from, be64toh(link.dir_be), (struct kv_bytes){link.name, rows->key.len - head});
+	if (!key || kvfs_key_fault(key) || kvfs_exists(s->to, key) != 0)
+		return 0;
+	s->len = strlen(key);
+	memcpy(s->key, key, s->len + 1);
+	int r = kvfs_link(s->to, first, s->key);
+	s->seen.values += r == 0;
+	return kv_salvage_pass(s, r);
+}
+
 static int save_orphans(struct kv_salvage *s)
 {
 	KV_FREE struct kv_inode *inode = malloc(sizeof *inode);
@@ -341,9 +360,11 @@ static int save_orphans(struct kv_salvage *s)
 	while (r >= 0 && (r = kv_rows_next(&rows)) == 1) {
 		const uint8_t *home = rows.value.data;
 		struct kv_bytes rest = {home + 1, rows.value.len - 1};
-		if (!rows.value.len || rows.key.len != 8)
+		if (rows.key.len > 8)
+			r = save_listed(s, &rows);
+		else if (!rows.value.len || rows.key.len < 8)
 			continue;
-		if (*home == KV_HOME_ENTRY)
+		else if (*home == KV_HOME_ENTRY)
 			look_for_entry(s, kv_rows_id(&rows), rest);
 		else if (kv_inode_decode(kv_rows_id(&rows), rest, inode))
 			r = save_orphan(s, inode);

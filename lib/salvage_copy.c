@@ -181,5 +181,5 @@ int kv_salvage_copy(struct kv_salvage *s, const struct kv_inode *inode)
 	if (first)
 		return 0;
 	r = kv_salvage_attributes(s, inode);
-	return r || (rec->nlink == 1 && rec->parent) ? r : kv_salvage_meet(s, inode->ino);
+	return r || rec->nlink == 1 ? r : kv_salvage_meet(s, inode->ino);
 }

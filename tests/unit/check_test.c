@@ -84,7 +84,20 @@ static void test_link_count(void **state)
 	struct plant *p = *state;
 	p->twin.rec.nlink = 3;
 	assert_ok(kv_inode_put(&p->txn, &p->twin));
-	assert_only(p, KVFS_FINDING_WRONG, "dir/twin", "has 2 names, and counts 3");
+	assert_found(p, KVFS_FINDING_WRONG, "dir/twin", "has 2 names, and counts 3");
+	assert_found(p, KVFS_FINDING_WRONG, "", "has 2 names listed, where 3 should be");
+}
+
+static void test_listed_names(void **state)
+{
+	struct plant *p = *state;
+	struct kv_key_link key;
+	struct iovec none = {NULL, 0};
+	assert_ok(kv_db_del(&p->txn, KV_INODE, &key, kv_key_link(&key, p->twin.ino, p->dir.ino, "twin", 4)));
+	assert_ok(kv_db_put(&p->txn, KV_INODE, &key, kv_key_link(&key, p->twin.ino, p->sub.ino, "other", 5), &none, 1));
+	assert_ok(kv_db_put(&p->txn, KV_INODE, &key, kv_key_link(&key, p->note.ino, p->sub.ino, "note", 4), &none, 1));
+	assert_found(p, KVFS_FINDING_WRONG, "dir/sub/other", "lists this as a name of it, and it is not");
+	assert_found(p, KVFS_FINDING_WRONG, "", "has 1 names listed, where 0 should be");
 }
 
 static void test_directory_counts(void **state)
@@ -428,13 +441,13 @@ int main(void)
 {
 #define PLANT(f) cmocka_unit_test_setup_teardown(f, planted_setup, planted_teardown)
 	const struct CMUnitTest tests[] = {PLANT(test_whole), PLANT(test_orphan), PLANT(test_entry_to_nowhere),
-		PLANT(test_link_count), PLANT(test_directory_counts), PLANT(test_type_in_entry), PLANT(test_own_name),
-		PLANT(test_ring), PLANT(test_record_in_two_places), PLANT(test_attributes), PLANT(test_publish_without_attribute),
-		PLANT(test_attribute_of_nobody), PLANT(test_missing_chunk), PLANT(test_chunk_of_nobody), PLANT(test_old_chunk),
-		PLANT(test_blob_of_two), PLANT(test_garbage_of_live_blob), PLANT(test_garbage_of_live_chunks),
-		PLANT(test_garbage_bytes), PLANT(test_cut_and_skip), PLANT(test_size), PLANT(test_kept), PLANT(test_counters),
-		PLANT(test_log_gap), PLANT(test_no_log), PLANT(test_no_meta), PLANT(test_numbers), PLANT(test_page_in_two_trees),
-		PLANT(test_tree_counts), PLANT(test_free_and_used), PLANT(test_bit_in_data), PLANT(test_branch_page),
-		PLANT(test_truncated), PLANT(test_meta_page), PLANT(test_bytes)};
+		PLANT(test_link_count), PLANT(test_listed_names), PLANT(test_directory_counts), PLANT(test_type_in_entry),
+		PLANT(test_own_name), PLANT(test_ring), PLANT(test_record_in_two_places), PLANT(test_attributes),
+		PLANT(test_publish_without_attribute), PLANT(test_attribute_of_nobody), PLANT(test_missing_chunk),
+		PLANT(test_chunk_of_nobody), PLANT(test_old_chunk), PLANT(test_blob_of_two), PLANT(test_garbage_of_live_blob),
+		PLANT(test_garbage_of_live_chunks), PLANT(test_garbage_bytes), PLANT(test_cut_and_skip), PLANT(test_size),
+		PLANT(test_kept), PLANT(test_counters), PLANT(test_log_gap), PLANT(test_no_log), PLANT(test_no_meta),
+		PLANT(test_numbers), PLANT(test_page_in_two_trees), PLANT(test_tree_counts), PLANT(test_free_and_used),
+		PLANT(test_bit_in_data), PLANT(test_branch_page), PLANT(test_truncated), PLANT(test_meta_page), PLANT(test_bytes)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -179,6 +179,19 @@ static void test_names(void **state)
 	kvfs_close(store);
 }
 
+/* An inode lists its names: one whose entry is lost comes back. */
+static void test_listed(void **state)
+{
+	struct plant *p = *state;
+	static struct findings told;
+	struct kvfs_salvage_result saved;
+	assert_ok(kv_dirent_del(&p->txn, p->dir.ino, "twin", 4));
+	assert_ok(kv_dirent_del(&p->txn, KV_ROOT, "twin", 4));
+	struct kvfs_store *store = repair(p, &saved, &told);
+	assert_all(store, &saved);
+	kvfs_close(store);
+}
+
 static void test_ring(void **state)
 {
 	struct plant *p = *state;
@@ -233,6 +246,6 @@ int main(void)
 {
 #define PLANT(f) cmocka_unit_test_setup_teardown(f, planted_setup, planted_teardown)
 	const struct CMUnitTest tests[] = {PLANT(test_whole), PLANT(test_branches), PLANT(test_leaf), PLANT(test_names),
-		PLANT(test_ring), PLANT(test_directory), PLANT(test_chunks)};
+		PLANT(test_listed), PLANT(test_ring), PLANT(test_directory), PLANT(test_chunks)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
