@@ -9,8 +9,8 @@
 #include "salvage.h"
 
 /* Fills the store that is in the making. */
-static int fill(
-	const struct kv_target *t, const char *dest, const struct kv_pages *pages, struct kv_salvage *s, struct kvfs_error *err)
+static int fill(const struct kv_target *t, const char *dest, const struct kv_pages *pages, struct kv_salvage *s,
+	kvfs_progress_fn *progress, struct kvfs_error *err)
 {
 	struct kvfs_options opt = {.size = sizeof opt, .flags = KVFS_CREATE, .durability = KVFS_NONE, .purpose = "repair"};
 	char path[4096 + 300];
@@ -27,6 +27,8 @@ static int fill(
 	r = c ? 0 : kv_fail(ENOMEM);
 	if (r == 0) {
 		c->pages = pages;
+		c->progress = progress;
+		c->arg = s->arg;
 		s->from = c;
 		r = kv_check_begin(c);
 		if (r == 0)
@@ -40,7 +42,8 @@ static int fill(
 	return r ? kv_explain(err, -r, "saving: %s", strerror(-r)) : 0;
 }
 
-static int salvage(const char *dest, const struct kv_pages *pages, struct kv_salvage *s, struct kvfs_error *err)
+static int salvage(
+	const char *dest, const struct kv_pages *pages, struct kv_salvage *s, kvfs_progress_fn *progress, struct kvfs_error *err)
 {
 	struct kv_target t = {.parent = -1};
 	int r = kv_target_find(dest, "repair", &t, err), dirfd = -1;
@@ -51,7 +54,7 @@ static int salvage(const char *dest, const struct kv_pages *pages, struct kv_sal
 		r = kv_target_take(&t, &dirfd, err);
 	if (r == 0) {
 		close(dirfd); /* whose lock is the store's own now */
-		r = fill(&t, dest, pages, s, err);
+		r = fill(&t, dest, pages, s, progress, err);
 		dirfd = openat(t.parent, t.temp, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		if (r == 0)
 			r = kv_target_settle(&t, err);
@@ -75,7 +78,7 @@ int kvfs_salvage(const char *path, const char *dest, const struct kvfs_check_opt
 	int r = kv_source_open(path, &src, err);
 	if (r)
 		return r;
-	r = salvage(dest, &src.pages, &s, err);
+	r = salvage(dest, &src.pages, &s, opt.progress, err);
 	kv_source_close(&src);
 	if (r == 0)
 		*ret = s.seen;

@@ -68,21 +68,27 @@ int kv_target_settle(struct kv_target *t, struct kvfs_error *err)
 	return !t->placed || fsync(t->parent) ? oops(err, "putting it in place") : 0;
 }
 
-int kv_target_take(const struct kv_target *p, int *ret, struct kvfs_error *err)
+/* One at a time; and it may have got its own name since we opened it. */
+static int claim(const struct kv_target *t, int fd, struct kvfs_error *err)
 {
 	struct stat a, b;
-	if (mkdirat(p->parent, p->temp, 0700) && errno != EEXIST)
+	if (flock(fd, LOCK_EX | LOCK_NB) || fstat(fd, &a) || fstatat(t->parent, t->temp, &b, AT_SYMLINK_NOFOLLOW) ||
+		a.st_ino != b.st_ino)
+		return kv_explain(err, EBUSY, "another %s to the same place is being made", t->what);
+	return empty(fd) ? oops(err, "removing what another left") : 0;
+}
+
+int kv_target_take(const struct kv_target *t, int *ret, struct kvfs_error *err)
+{
+	if (mkdirat(t->parent, t->temp, 0700) && errno != EEXIST)
 		return oops(err, "the directory to be filled");
-	KV_FD int fd = openat(p->parent, p->temp, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	int fd = openat(t->parent, t->temp, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return oops(err, "the directory to be filled");
-	/* one at a time; it may have got its own name since we opened it */
-	if (flock(fd, LOCK_EX | LOCK_NB) || fstat(fd, &a) || fstatat(p->parent, p->temp, &b, AT_SYMLINK_NOFOLLOW) ||
-		a.st_ino != b.st_ino)
-		return kv_explain(err, EBUSY, "another %s to the same place is being made", p->what);
-	if (empty(fd))
-		return oops(err, "removing what another left");
-	*ret = fd;
-	fd = -1;
-	return 0;
+	int r = claim(t, fd, err);
+	if (r)
+		close(fd);
+	else
+		*ret = fd;
+	return r;
 }

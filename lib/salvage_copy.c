@@ -76,6 +76,7 @@ static int copy_chunk(struct value *v, struct kv_rows *rows, uint32_t index)
 	if (v->inode->rec.flags & KV_INODE_DENSE && index > v->next)
 		lose(v, v->next, index - v->next);
 	v->next = index + 1ull;
+	kv_check_tick(v->salvage->from, rows->len / v->salvage->from->pages->page_size + 1);
 	if (r == 0 && kv_db_open_record(KV_CHUNK, rows->key, raw, &rec) && rec.len >= sizeof head)
 		memcpy(&head, rec.data, sizeof head);
 	if (head.encoding || head.kind) {

@@ -40,7 +40,6 @@ store
 other:
 x
 ! kvfs: backup: 'other': no store there (the directory has no data.mdb)
-
 $ kvfs backup -f store
 ! kvfs: backup: 'store': this process has it open
 [2]
