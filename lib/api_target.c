@@ -22,14 +22,14 @@ int kv_target_find(const char *dest, const char *what, struct kv_target *ret, st
 	while (len > 1 && dest[len - 1] == '/')
 		len--;
 	if (!len || len >= sizeof path)
-		return kv_explain(err, len ? ENAMETOOLONG : EINVAL, "the name of the backup is empty or too long");
+		return kv_explain(err, len ? ENAMETOOLONG : EINVAL, "the name of the %s is empty or too long", what);
 	memcpy(path, dest, len);
 	path[len] = 0;
 	char *slash = strrchr(path, '/');
 	const char *name = slash ? slash + 1 : path;
 	if (!*name || strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || strlen(name) > KVFS_NAME_MAX - 10)
 		return kv_explain(err, EINVAL, "the %s needs a name of its own", what);
-	snprintf(ret->name, sizeof ret->name, "%s", name);
+	snprintf(ret->name, sizeof ret->name, "%.255s", name);
 	snprintf(ret->temp, sizeof ret->temp, ".%.245s.%.8s", name, what);
 	ret->what = what;
 	ret->placed = false;
