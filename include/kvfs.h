@@ -418,6 +418,86 @@ KVFS_MUST_CHECK int kvfs_recover(struct kvfs_store *store, uint64_t id, const ch
 /* Forgets it. */
 KVFS_MUST_CHECK int kvfs_kept_drop(struct kvfs_store *store, uint64_t id);
 
+/* ---- checking, saving ------------------------------------------------------------------------------------------------- */
+
+enum kvfs_finding_kind {
+	KVFS_FINDING_LOST = 1, /* something stored cannot be read any more */
+	KVFS_FINDING_WRONG, /* what is stored contradicts itself */
+	KVFS_FINDING_SPACE, /* space that nothing uses and nobody will free */
+};
+struct kvfs_finding {
+	enum kvfs_finding_kind kind;
+	const char *key; /* what it is about; NULL: no key, or not known which.  Valid during the call only, as is `text` */
+	const char *text; /* one line, without the key */
+};
+/* Called for each finding, by the thread that checks.  Must not call the store. */
+typedef void kvfs_finding_fn(void *arg, const struct kvfs_finding *finding);
+/* Now and then: how much of how much is done, in units of no meaning.  Non-zero ends the call, which returns it. */
+typedef int kvfs_progress_fn(void *arg, uint64_t done, uint64_t total);
+
+enum {
+	KVFS_CHECK_DATA = 1 << 0, /* read all values */
+};
+/* Zero-initialise, then set `size`. */
+struct kvfs_check_options {
+	size_t size; /* sizeof(struct kvfs_check_options) */
+	unsigned flags; /* KVFS_CHECK_* */
+	kvfs_finding_fn *finding; /* may be NULL */
+	kvfs_progress_fn *progress; /* may be NULL */
+	void *arg; /* of both */
+};
+struct kvfs_check_result {
+	uint64_t lost, wrong, space; /* findings of each kind */
+	uint64_t sequence; /* of the state that was checked */
+	uint64_t pages, free_pages;
+	uint64_t inodes; /* that could be read: */
+	uint64_t values, directories, others;
+	uint64_t value_bytes;
+	uint64_t damaged_values; /* of `values`, those that cannot be read whole, as far as was looked */
+	uint64_t chunks, dead_chunks; /* records; of them, those that wait to be freed */
+	uint64_t garbage, held_garbage, sessions, kept; /* records; garbage counts those set aside too, sessions the kept */
+};
+/* Checks the store at `path`: the pages of its file, and everything that must hold between its records, in one state, whatever others write
+ * meanwhile.  It reads the file by system calls, so that damage cannot hurt the caller, and changes nothing.  A damaged store is no
+ * error: 0 and the findings are in *ret.  Memory: a bit for each page of the file, some 10 MiB, 16 bytes for each replaced chunk and
+ * 40 for each truncation not yet freed.
+ *   -ENOENT, -EMEDIUMTYPE no store this kvfs reads · -EUCLEAN damaged so that nothing can be told about it */
+KVFS_MUST_CHECK int kvfs_check(
+	const char *path, const struct kvfs_check_options *opt, struct kvfs_check_result *ret, struct kvfs_error *err);
+
+struct kvfs_salvage_result {
+	uint64_t values, directories, others; /* names that the new store has: */
+	uint64_t damaged; /* of the values, those with bytes that could not be read and are zeros now */
+	uint64_t lost; /* names whose content, or that themselves, are lost, as far as something still tells of them */
+	uint64_t found; /* without a name, so put into `lost+found` */
+};
+/* Makes a new store at `dest` of all that can be read in the one at `path`, damaged or not, which is not written to.  Branch pages are not needed: leaves are
+ * looked for in the whole file.  Each loss is a finding, with its key.  An inode whose entry is lost gets its own name back, or is
+ * `lost+found/#NUMBER`.  Values, directories, links, special files with mode, owner, times and extended attributes are saved; inode numbers
+ * and versions are new, unpublished and kept sessions are not saved.  Memory as kvfs_check(), and some 50 bytes for each leaf page of a damaged tree,
+ * 100 for each inode with several names.  It is made as `.NAME.repair` beside `dest`, and durable when it gets its name.
+ * Errors as kvfs_check() and kvfs_backup(). */
+KVFS_MUST_CHECK int kvfs_salvage(const char *path, const char *dest, const struct kvfs_check_options *opt,
+	struct kvfs_salvage_result *ret, struct kvfs_error *err);
+
+enum {
+	KVFS_BACKUP_REPLACE = 1 << 0, /* a store that is at `dest`, and that nobody has open, is replaced */
+};
+/* Writes one state of the store as a store of its own at `dest`, while others go on; it has the same uuid, and no free space in its file.  All
+ * sums are compared on the way.  It is made under another name beside `dest`, `.NAME.backup`, and is durable when it gets its own: an interrupted
+ * backup leaves that name, which the next one begins with.  While it runs, no space that others free is reused.
+ *   -EEXIST something is at `dest` · -EBUSY somebody has the store there open, or makes the same backup · -EUCLEAN the store is damaged
+ * What `progress` (may be NULL) returned, if not 0. */
+KVFS_MUST_CHECK int kvfs_backup(
+	struct kvfs_store *store, const char *dest, unsigned flags, kvfs_progress_fn *progress, void *arg, struct kvfs_error *err);
+
+/* Writes the file of the store anew, without the free space in it, and puts it in the place of the old one.  Nobody else may have the store
+ * open, nor this process; who wants to open it meanwhile waits.  It needs the disk space of the new file.  A crash leaves the old file
+ * or the new one, whole.  *ret_before, *ret_after (may be NULL): bytes of the file.
+ *   -EBUSY it is open elsewhere: err says by whom · -EUCLEAN it is damaged (nothing is changed) */
+KVFS_MUST_CHECK int kvfs_compact(
+	const char *path, kvfs_progress_fn *progress, void *arg, uint64_t *ret_before, uint64_t *ret_after, struct kvfs_error *err);
+
 #ifdef __cplusplus
 }
 #endif

@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
-enum { CLI_DONE = 0, CLI_NO_KEY = 1, CLI_TROUBLE = 2 }; /* exit statuses, all there are */
+enum { CLI_DONE = 0, CLI_NO_KEY = 1, CLI_TROUBLE = 2 }; /* exit statuses, all there are; of `check` 1 is: something was found */
 
 struct cli;
 
@@ -132,16 +132,22 @@ struct cli_progress {
 	bool drawn;
 	uint64_t keys, bytes; /* so far; advanced by the caller */
 	uint64_t total_keys, total_bytes; /* 0 unknown */
+	uint64_t part, whole; /* instead of all these, by who knows no more than that; whole 0: not */
 	int64_t began_ns, next_ns;
 };
 void cli_progress_begin(struct cli_progress *p);
 void cli_progress_draw(struct cli_progress *p);
+/* A kvfs_progress_fn; arg is the bar. */
+int cli_progress_part(void *bar, uint64_t done, uint64_t total);
 /* Takes the bar off the terminal: before a message, and at the end. */
 void cli_progress_clear(struct cli_progress *p);
 
 /* ---- commands ------------------------------------------------------------------------------------------------------------ */
 
 int cmd_apply(struct cli *cli, int argc, char **argv);
+int cmd_backup(struct cli *cli, int argc, char **argv);
+int cmd_check(struct cli *cli, int argc, char **argv);
+int cmd_compact(struct cli *cli, int argc, char **argv);
 int cmd_del(struct cli *cli, int argc, char **argv);
 int cmd_edit(struct cli *cli, int argc, char **argv);
 int cmd_exists(struct cli *cli, int argc, char **argv);

@@ -1,4 +1,4 @@
-/* The progress bar of import and export. */
+/* The progress bar of commands that take long. */
 #include "cli.h"
 
 #include <inttypes.h>
@@ -26,6 +26,8 @@ static double fraction(const struct cli_progress *p)
 	double total = (double)p->total_bytes + key_cost * (double)p->total_keys;
 	double done = (double)p->bytes + (p->total_keys ? key_cost * (double)p->keys : 0);
 
+	if (p->whole)
+		return (double)p->part / (double)p->whole;
 	return total <= 0 ? -1 : done >= total ? 1 : done / total;
 }
 
@@ -53,10 +55,20 @@ void cli_progress_draw(struct cli_progress *p)
 	fputs("\r\033[K", stderr);
 	if (f >= 0 && bar >= 8)
 		fprintf(stderr, "[%-*.*s] %3d%% ", bar, (int)(f * bar), full, (int)(f * 100));
-	if (width > TEXT)
+	if (width > TEXT && !p->whole)
 		fprintf(stderr, "%" PRIu64 " keys, %sB, %sB/s", p->keys, cli_human(p->bytes).s,
 			cli_human((uint64_t)((double)p->bytes / seconds)).s);
 	fflush(stderr);
+}
+
+int cli_progress_part(void *bar, uint64_t done, uint64_t total)
+{
+	struct cli_progress *p = bar;
+
+	p->part = done;
+	p->whole = total;
+	cli_progress_draw(p);
+	return 0;
 }
 
 void cli_progress_clear(struct cli_progress *p)

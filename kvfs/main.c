@@ -62,6 +62,19 @@ const struct command cli_commands[] = {
 		"  --json             one JSON object a line\n"
 		"  --since SEQUENCE   begin after that commit; without it, with the next one\n"},
 	{"info", cmd_info, "info [--json]", "show sizes, mounts and state of the store", "  --json   one JSON object\n"},
+	{"backup", cmd_backup, "backup [--force] DEST", "copy the store, while it is used, into a store of its own",
+		"  DEST is the directory that is made: one state of the store, without free space, durable when the command\n"
+		"  returns.  To restore it, copy it (`cp -a`).\n"
+		"  --force   replace a store that is there, if nobody has it open\n"},
+	{"compact", cmd_compact, "compact", "give the free space in the store's file back to the disk",
+		"  Writes the file anew; nobody else may have the store open.\n"},
+	{"check", cmd_check, "check [--data] [--json] [--repair DEST]", "look whether the store is whole",
+		"  Checks the pages of its file and everything that must hold between its records, while others use it, and\n"
+		"  changes nothing.  A line for each finding: lost (it cannot be read), wrong (it contradicts something),\n"
+		"  space (nobody will free it).  Exit status 0 nothing was found, 1 something was, 2 trouble.\n"
+		"  --data          read all values, too\n"
+		"  --json          one JSON object a line, the last one the sum\n"
+		"  --repair DEST   make a new store at DEST of all that can be read; the damaged one is not touched\n"},
 	{"sessions", cmd_sessions, "sessions [--json | --drop ID...]", "list what writers in a mount left unpublished",
 		"  Of each: its ID, when it was kept, its size, its key, and why it was not published.\n"
 		"  --json   one JSON object a line\n"

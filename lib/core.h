@@ -20,7 +20,8 @@ struct kv_core {
 	struct kv_doors *doors; /* NULL: a read-only file system, where nothing can change */
 	struct kv_layout layout;
 	struct kv_rec_super super;
-	bool rdonly;
+	bool rdonly, pin; /* pin: opened by kv_store_pin() */
+	bool claimed; /* by kv_store_claim(); protected by the registry's lock */
 	enum kvfs_durability durability;
 	uint64_t fork_count; /* kv_fork_count() when it was opened */
 	char *path; /* absolute */
@@ -73,6 +74,12 @@ struct kvfs_store {
 	struct kv_core *core;
 	bool rdonly;
 };
+
+/* Opens a store, damaged or not, for kv_db_read() alone: to keep a state from being overwritten.  A process that has it open gets that one. */
+int kv_store_pin(const char *path, struct kvfs_store **ret, struct kvfs_error *err);
+
+/* Nobody else in this process opens it until it is closed.  False: somebody has it open. */
+bool kv_store_claim(struct kvfs_store *store);
 
 /* How often this process came out of a fork as the child: a core of another count is dead. */
 uint64_t kv_fork_count(void);

@@ -19,26 +19,24 @@
 #include "inode.h"
 #include "meta.h"
 
-#define NEW_DIR ".new"
-
 static int oops(struct kvfs_error *err, const char *what)
 {
 	int e = errno;
 	return kv_explain(err, e, "%s: %s", what, strerror(e));
 }
 
-static void remove_new(int dirfd)
+void kv_remove_new(int dirfd)
 {
-	static const char *const files[] = {NEW_DIR "/data.mdb", NEW_DIR "/lock.mdb", NEW_DIR "/FORMAT"};
+	static const char *const files[] = {KV_NEW_DIR "/data.mdb", KV_NEW_DIR "/lock.mdb", KV_NEW_DIR "/FORMAT"};
 	for (size_t i = 0; i < KV_ARRAY_LEN(files); i++)
 		unlinkat(dirfd, files[i], 0);
-	unlinkat(dirfd, NEW_DIR, AT_REMOVEDIR);
+	unlinkat(dirfd, KV_NEW_DIR, AT_REMOVEDIR);
 }
 
 /* Only what we may have left ourselves may lie in the directory. */
 static int check_empty(int dirfd, struct kvfs_error *err)
 {
-	static const char *const ours[] = {".", "..", NEW_DIR, "FORMAT", "lock.mdb", "doors", "lost+found"};
+	static const char *const ours[] = {".", "..", KV_NEW_DIR, "FORMAT", "lock.mdb", "doors", "lost+found"};
 	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
 	if (!d) {
@@ -105,13 +103,13 @@ void kv_uuid_text(const uint8_t uuid[16], char ret[37])
 		p += sprintf(p, i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x", uuid[i]);
 }
 
-static int write_format(int dirfd, uint32_t page_size, const uint8_t uuid[16])
+int kv_format_write(int dirfd, const char *name, uint32_t page_size, const uint8_t uuid[16])
 {
 	char text[512], id[37];
 	kv_uuid_text(uuid, id);
 	int n = snprintf(text, sizeof text, "kvfs store\nformat %d\nlmdb 0.9\npage-size %u\nbyte-order %s\nuuid %s\n",
 		KV_FORMAT_VERSION, page_size, __BYTE_ORDER == __LITTLE_ENDIAN ? "little" : "big", id);
-	KV_FD int fd = openat(dirfd, NEW_DIR "/FORMAT", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	KV_FD int fd = openat(dirfd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
 	if (write(fd, text, (size_t)n) != n)
@@ -138,10 +136,10 @@ static int build(int dirfd, const char *dir, const struct kvfs_options *opt, str
 	uint8_t uuid[16];
 	struct kv_db *db;
 	struct kv_db_options dbopt = {.create = true, .map_size = 1 << 24, .mode = 0600, .durability = KVFS_FULL};
-	snprintf(path, sizeof path, "%s/" NEW_DIR, dir);
+	snprintf(path, sizeof path, "%s/" KV_NEW_DIR, dir);
 	if (getrandom(uuid, sizeof uuid, 0) != sizeof uuid)
 		return oops(err, "random numbers");
-	KV_FD int newfd = openat(dirfd, NEW_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	KV_FD int newfd = openat(dirfd, KV_NEW_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (newfd < 0)
 		return oops(err, "creating the store");
 	int r = kv_dbfile_reserve_lock(newfd, 0600, err);
@@ -152,13 +150,13 @@ static int build(int dirfd, const char *dir, const struct kvfs_options *opt, str
 	r = fill(db, opt, (uint32_t)sysconf(_SC_PAGESIZE), uuid);
 	kv_db_close(db, false);
 	if (r == 0)
-		r = write_format(dirfd, (uint32_t)sysconf(_SC_PAGESIZE), uuid);
+		r = kv_format_write(dirfd, KV_NEW_DIR "/FORMAT", (uint32_t)sysconf(_SC_PAGESIZE), uuid);
 	if (r == 0)
-		r = settle(dirfd, NEW_DIR "/FORMAT", "FORMAT", opt);
+		r = settle(dirfd, KV_NEW_DIR "/FORMAT", "FORMAT", opt);
 	if (r == 0 && fsync(dirfd))
 		r = -errno;
 	if (r == 0)
-		r = settle(dirfd, NEW_DIR "/data.mdb", "data.mdb", opt);
+		r = settle(dirfd, KV_NEW_DIR "/data.mdb", "data.mdb", opt);
 	if (r == 0 && fsync(dirfd))
 		r = -errno;
 	return r ? kv_explain(err, -r, "creating the store: %s", strerror(-r)) : 0;
@@ -176,12 +174,12 @@ int kv_create(int dirfd, const char *dir, const struct kvfs_options *opt, struct
 	int r = check_empty(dirfd, err);
 	if (r)
 		return r;
-	remove_new(dirfd);
+	kv_remove_new(dirfd);
 	unlinkat(dirfd, "lock.mdb", 0); /* of a data.mdb that is gone: its transaction ids would be taken for ours */
-	if (mkdirat(dirfd, NEW_DIR, 0700))
+	if (mkdirat(dirfd, KV_NEW_DIR, 0700))
 		return oops(err, "creating the store");
 	r = build(dirfd, dir, opt, err);
-	remove_new(dirfd);
+	kv_remove_new(dirfd);
 	return r;
 }
 

@@ -10,6 +10,13 @@ int kv_create(int dirfd, const char *dir, const struct kvfs_options *opt, struct
 /* Reads FORMAT: a newer or foreign store is -EMEDIUMTYPE with its remedy; a missing file is nothing to complain about here. */
 int kv_format_check(int dirfd, struct kvfs_error *err);
 
+/* Writes and flushes a FORMAT file. */
+int kv_format_write(int dirfd, const char *name, uint32_t page_size, const uint8_t uuid[16]);
+
+/* Where a new data.mdb is made, in the store's directory; means nothing when somebody finds it. */
+#define KV_NEW_DIR ".new"
+void kv_remove_new(int dirfd);
+
 /* A store's uuid in its usual form, with the NUL. */
 void kv_uuid_text(const uint8_t uuid[16], char ret[37]);
 

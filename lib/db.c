@@ -227,7 +227,7 @@ int kv_db_open(const char *dir, const struct kv_db_options *opt, struct kv_db **
 	MDB_stat st;
 	mdb_env_stat(db->env, &st);
 	db->page_size = st.ms_psize;
-	int rc = open_trees(db, opt);
+	int rc = opt->pin ? 0 : open_trees(db, opt);
 	if (rc) {
 		if (rc == MDB_NOTFOUND || rc == MDB_INCOMPATIBLE)
 			r = kv_explain(err, EMEDIUMTYPE, "an LMDB file, but not a kvfs store");
@@ -251,6 +251,11 @@ void kv_db_close(struct kv_db *db, bool inherited)
 	}
 	pthread_mutex_destroy(&db->lock);
 	free(db);
+}
+
+int kv_db_fd(const struct kv_db *db)
+{
+	return db->fd;
 }
 
 int kv_db_sync(struct kv_db *db)
@@ -421,19 +426,28 @@ static uint32_t record_sum(enum kv_table table, const void *key, size_t len, con
 	return (uint32_t)(XXH3_64bits(data, n) ^ XXH3_64bits_withSeed(key, len, table));
 }
 
-/* Splits a record into sum and payload, and checks it. */
-static int open_record(struct kv_txn *txn, enum kv_table table, struct kv_bytes key, const MDB_val *val, struct kv_bytes *ret)
+const char *kv_db_table_name(enum kv_table table)
+{
+	return table_names[table];
+}
+
+bool kv_db_open_record(enum kv_table table, struct kv_bytes key, struct kv_bytes raw, struct kv_bytes *ret)
 {
 	struct kv_rec_sum head;
-	if (val->mv_size < sizeof head)
+	if (raw.len < sizeof head)
+		return false;
+	memcpy(&head, raw.data, sizeof head);
+	struct kv_bytes payload = {(const char *)raw.data + sizeof head, raw.len - sizeof head};
+	if (record_sum(table, key.data, key.len, payload.data, payload.len) != head.sum)
+		return false;
+	*ret = payload;
+	return true;
+}
+
+static int open_record(struct kv_txn *txn, enum kv_table table, struct kv_bytes key, const MDB_val *val, struct kv_bytes *ret)
+{
+	if (!kv_db_open_record(table, key, (struct kv_bytes){val->mv_data, val->mv_size}, ret))
 		return bad_sum(txn, table, key.data, key.len);
-	memcpy(&head, val->mv_data, sizeof head);
-	const char *data = (const char *)val->mv_data + sizeof head;
-	size_t n = val->mv_size - sizeof head;
-	if (record_sum(table, key.data, key.len, data, n) != head.sum)
-		return bad_sum(txn, table, key.data, key.len);
-	ret->data = data;
-	ret->len = n;
 	return 0;
 }
 

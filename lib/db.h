@@ -18,6 +18,7 @@ struct kv_db_options {
 	bool create; /* a new environment: make its trees */
 	bool rdonly;
 	bool no_lock; /* a read-only file system: nobody can write, no lock file can be made */
+	bool pin; /* for transactions that only keep a state from being overwritten: no page but the meta pages is touched */
 	uint64_t map_size; /* 0: as much as fits, from 16 TiB down */
 	mode_t mode; /* of files it makes */
 	enum kvfs_durability durability;
@@ -34,6 +35,8 @@ enum kv_sync {
 int kv_db_open(const char *dir, const struct kv_db_options *opt, struct kv_db **ret, struct kvfs_error *err);
 /* `inherited`: in a forked child, where LMDB must not be called: frees memory only. */
 void kv_db_close(struct kv_db *db, bool inherited);
+/* Of data.mdb, for reading. */
+int kv_db_fd(const struct kv_db *db);
 /* Everything committed before is durable when it returns. */
 int kv_db_sync(struct kv_db *db);
 /* The record that the last -EUCLEAN was about. */
@@ -65,6 +68,11 @@ void kv_db_abort(struct kv_txn *txn); /* takes an ended one */
 
 /* -ENOENT, -EUCLEAN checksum.  The bytes are borrowed. */
 int kv_db_get(struct kv_txn *txn, enum kv_table table, const void *key, size_t len, struct kv_bytes *ret);
+
+/* A record as it lies in its tree: checks its sum and takes it off.  False: damaged. */
+bool kv_db_open_record(enum kv_table table, struct kv_bytes key, struct kv_bytes raw, struct kv_bytes *ret);
+/* "dirent" ..., which of KV_DIRENT and after is LMDB's name of its tree too. */
+const char *kv_db_table_name(enum kv_table table);
 
 /* Puts the concatenation of parts[n].  The parts must not be borrowed from this transaction. */
 int kv_db_put(struct kv_txn *txn, enum kv_table table, const void *key, size_t len, const struct iovec *parts, int n);
@@ -105,8 +113,9 @@ struct kv_db_counts kv_db_counts(struct kv_db *db);
 
 /* ---- dbfile.c: the file before LMDB maps it ---- */
 
-/* Looks at data.mdb without mapping it: meta pages, page size, length, root pages.  Constant time.  -ENOENT no such file. */
-int kv_dbfile_check(int dirfd, struct kvfs_error *err);
+/* Looks at data.mdb without mapping it: meta pages, page size, and unless `metas_only` length and root pages.  Constant time, but for a file that
+ * is shorter than it says.  -ENOENT no such file. */
+int kv_dbfile_check(int dirfd, bool metas_only, struct kvfs_error *err);
 /* Makes sure that the lock file exists with its blocks reserved: LMDB maps it, and a full disk would be SIGBUS. */
 int kv_dbfile_reserve_lock(int dirfd, mode_t mode, struct kvfs_error *err);
 

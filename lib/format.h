@@ -19,6 +19,7 @@
 #define KV_CHUNKS_MAX (1ull << 32)
 #define KV_VALUE_MAX (127ull << 40) /* less than 2^32 chunks, which hold a little less than 32 KiB each */
 
+#define KV_INO_BITS 44
 #define KV_CUTS_MAX 4
 #define KV_SKIPS_MAX 4
 #define KV_GEN_MAX ((1u << 30) - 1) /* generations of chunks; a session's masks have one of their own above */

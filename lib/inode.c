@@ -72,24 +72,21 @@ static int find(struct kv_txn *txn, uint64_t ino, struct found *ret)
 
 /* ---- decoding ---- */
 
-/* The fixed part; checks that the parts add up. */
-static int decode_fixed(struct kv_txn *txn, uint64_t ino, struct kv_bytes b, struct kv_rec_inode *ret)
+/* The fixed part; false when the parts do not add up. */
+static bool decode_fixed(struct kv_bytes b, struct kv_rec_inode *ret)
 {
 	if (b.len < sizeof *ret)
-		return damaged(txn, ino);
+		return false;
 	memcpy(ret, b.data, sizeof *ret);
 	size_t rest = ret->name_len + ret->ncuts * sizeof(struct kv_rec_cut) + ret->nskips * sizeof(uint32_t) + ret->tail_len;
-	if (b.len != sizeof *ret + rest || ret->name_len > KVFS_NAME_MAX || ret->ncuts > KV_CUTS_MAX ||
-		ret->nskips > KV_SKIPS_MAX || ret->tail_len > KV_TAIL_BUF)
-		return damaged(txn, ino);
-	return 0;
+	return b.len == sizeof *ret + rest && ret->name_len <= KVFS_NAME_MAX && ret->ncuts <= KV_CUTS_MAX &&
+	       ret->nskips <= KV_SKIPS_MAX && ret->tail_len <= KV_TAIL_BUF;
 }
 
-static int decode(struct kv_txn *txn, uint64_t ino, struct kv_bytes b, struct kv_inode *ret)
+bool kv_inode_decode(uint64_t ino, struct kv_bytes b, struct kv_inode *ret)
 {
-	int r = decode_fixed(txn, ino, b, &ret->rec);
-	if (r)
-		return r;
+	if (!decode_fixed(b, &ret->rec))
+		return false;
 	const uint8_t *at = (const uint8_t *)b.data + sizeof ret->rec;
 	ret->ino = ino;
 	memcpy(ret->name, at, ret->rec.name_len);
@@ -100,7 +97,12 @@ static int decode(struct kv_txn *txn, uint64_t ino, struct kv_bytes b, struct kv
 	memcpy(ret->skips, at, ret->rec.nskips * sizeof ret->skips[0]);
 	at += ret->rec.nskips * sizeof ret->skips[0];
 	ret->tail = at;
-	return 0;
+	return true;
+}
+
+static int decode(struct kv_txn *txn, uint64_t ino, struct kv_bytes b, struct kv_inode *ret)
+{
+	return kv_inode_decode(ino, b, ret) ? 0 : damaged(txn, ino);
 }
 
 static void set_home(struct kv_inode *inode, enum kv_home home)
@@ -340,10 +342,10 @@ void kv_inode_stat(const struct kv_inode *inode, struct kvfs_stat *ret)
 static int stat_bytes(struct kv_txn *txn, uint64_t ino, struct kv_bytes b, struct kvfs_stat *ret)
 {
 	struct kv_rec_inode rec;
-	int r = decode_fixed(txn, ino, b, &rec);
-	if (r == 0)
-		fill_stat(ino, &rec, ret);
-	return r;
+	if (!decode_fixed(b, &rec))
+		return damaged(txn, ino);
+	fill_stat(ino, &rec, ret);
+	return 0;
 }
 
 int kv_inode_stat_of(struct kv_txn *txn, uint64_t ino, struct kvfs_stat *ret)

@@ -26,6 +26,8 @@ struct kv_inode {
 	uint8_t buf[KV_TAIL_BUF];
 };
 
+/* A record's bytes, wherever they were; all but where it is.  The tail is borrowed.  False: its parts do not add up. */
+bool kv_inode_decode(uint64_t ino, struct kv_bytes b, struct kv_inode *ret);
 /* Reads a record; the tail is borrowed.  -ENOENT, -EUCLEAN. */
 int kv_inode_get(struct kv_txn *txn, uint64_t ino, struct kv_inode *ret);
 /* The same for an entry just read, from the entry if the record is there. */

@@ -18,6 +18,7 @@
 
 #define BUFFER_DEFAULT ((size_t)64 << 20)
 #define BUFFER_MIN ((size_t)256 << 10)
+#define KV_OPEN_PIN (1u << 16) /* beside the public flags: see kv_store_pin() */
 
 static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct kv_core *registry; /* protected by registry_lock */
@@ -125,7 +126,7 @@ static int check_store(int dirfd, const char *path, const struct kvfs_options *o
 	r = kv_format_check(dirfd, err);
 	if (r)
 		return r;
-	r = kv_dbfile_check(dirfd, err);
+	r = kv_dbfile_check(dirfd, opt->flags & KV_OPEN_PIN, err);
 	return r == -ENOENT ? kv_explain(err, ENOENT, "no store there") : r;
 }
 
@@ -191,13 +192,19 @@ static bool is_read_only_disk(dev_t dev)
 }
 
 /* Openers come one by one.  LMDB fills a fresh lock file under a lock of its own, but an opener that fails or is killed in the middle of that
- * leaves those who waited for it with a file that says "transaction 0": their commits would overwrite what others committed. */
+ * leaves those who waited for it with a file that says "transaction 0": their commits would overwrite what others committed.  kvfs_compact() and
+ * kvfs_backup() replace files under this lock too. */
 static int open_db(struct kv_core *core, int dirfd, const struct kv_db_options *opt, struct kvfs_error *err)
 {
 	while (flock(dirfd, LOCK_EX))
 		if (errno != EINTR)
 			return kv_explain(err, errno, "%s", strerror(errno));
-	int r = opt->no_lock ? 0 : kv_dbfile_reserve_lock(dirfd, opt->mode, err);
+	struct stat here, there;
+	int r = fstat(dirfd, &here) || stat(core->path, &there) || here.st_ino != there.st_ino || here.st_dev != there.st_dev
+			? kv_explain(err, ESTALE, "the store was replaced just now; try again")
+			: 0;
+	if (r == 0 && !opt->no_lock)
+		r = kv_dbfile_reserve_lock(dirfd, opt->mode, err);
 	if (r == 0)
 		r = kv_db_open(core->path, opt, &core->db, err);
 	flock(dirfd, LOCK_UN);
@@ -224,11 +231,12 @@ static int open_core(struct kv_core *core, int dirfd, const struct kvfs_options 
 	}
 	struct kv_db_options dbopt = {.rdonly = core->rdonly,
 		.no_lock = no_lock,
+		.pin = core->pin,
 		.map_size = opt->map_size,
 		.mode = mode,
 		.durability = core->durability};
 	r = open_db(core, dirfd, &dbopt, err);
-	return r ? r : check_super(core, err);
+	return r || core->pin ? r : check_super(core, err);
 }
 
 static int new_core(int dirfd, const char *path, const struct kvfs_options *opt, struct kv_core **ret, struct kvfs_error *err)
@@ -243,6 +251,7 @@ static int new_core(int dirfd, const char *path, const struct kvfs_options *opt,
 	core->queue_end = &core->queue;
 	core->path = realpath(path, NULL);
 	core->rdonly = opt->flags & KVFS_RDONLY;
+	core->pin = opt->flags & KV_OPEN_PIN;
 	core->durability = opt->durability;
 	core->slice = KV_SLICE;
 	core->group_ns = KV_GROUP_NS;
@@ -279,6 +288,10 @@ static int get_core(const char *path, const struct kvfs_options *opt, struct kv_
 	if (core) {
 		if (opt->flags & KVFS_EXCL)
 			return kv_explain(err, EEXIST, "a store is there already");
+		if (core->claimed)
+			return kv_explain(err, EBUSY, "this process is writing the store anew");
+		if (core->pin && !(opt->flags & KV_OPEN_PIN))
+			return kv_explain(err, EBUSY, "this process is checking the store");
 		if (core->rdonly && !(opt->flags & KVFS_RDONLY))
 			return kv_explain(err, EROFS, "this process has the store open read-only");
 		core->refs++;
@@ -299,14 +312,8 @@ static int get_core(const char *path, const struct kvfs_options *opt, struct kv_
 	return 0;
 }
 
-int kvfs_open(const char *path, const struct kvfs_options *user, struct kvfs_store **ret, struct kvfs_error *err)
+static int open_store(const char *path, struct kvfs_options opt, struct kvfs_store **ret, struct kvfs_error *err)
 {
-	struct kvfs_options opt = {0};
-	if (user)
-		memcpy(&opt, user, kv_min(user->size, sizeof opt));
-	if (opt.flags & ~(unsigned)(KVFS_RDONLY | KVFS_CREATE | KVFS_EXCL) || opt.durability > KVFS_NONE ||
-		(opt.flags & KVFS_RDONLY && opt.flags & KVFS_CREATE))
-		return kv_explain(err, EINVAL, "unknown or contradicting options");
 	if (!opt.mode)
 		opt.mode = 0700;
 	if (opt.set_group)
@@ -327,6 +334,29 @@ int kvfs_open(const char *path, const struct kvfs_options *user, struct kvfs_sto
 	store->rdonly = opt.flags & KVFS_RDONLY;
 	*ret = store;
 	return 0;
+}
+
+int kvfs_open(const char *path, const struct kvfs_options *user, struct kvfs_store **ret, struct kvfs_error *err)
+{
+	struct kvfs_options opt = {0};
+	if (user)
+		memcpy(&opt, user, kv_min(user->size, sizeof opt));
+	if (opt.flags & ~(unsigned)(KVFS_RDONLY | KVFS_CREATE | KVFS_EXCL) || opt.durability > KVFS_NONE ||
+		(opt.flags & KVFS_RDONLY && opt.flags & KVFS_CREATE))
+		return kv_explain(err, EINVAL, "unknown or contradicting options");
+	return open_store(path, opt, ret, err);
+}
+
+int kv_store_pin(const char *path, struct kvfs_store **ret, struct kvfs_error *err)
+{
+	return open_store(path, (struct kvfs_options){.flags = KVFS_RDONLY | KV_OPEN_PIN, .purpose = "check"}, ret, err);
+}
+
+bool kv_store_claim(struct kvfs_store *store)
+{
+	KV_GUARD(&registry_lock);
+	store->core->claimed = store->core->refs == 1;
+	return store->core->claimed;
 }
 
 void kvfs_close(struct kvfs_store *store)

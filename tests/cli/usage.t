@@ -64,7 +64,7 @@ Add N (1) to a number and print it.
 
 
 $ kvfs help | grep -c '^  [a-z]'
-21
+24
 $ kvfs --version | grep -cE '^kvfs [0-9]+\.[0-9]+\.[0-9]+$'
 1
 # Every command explains itself, and needs no store to do so.
