@@ -663,27 +663,12 @@ static bool may_open(const struct kvfs_stat *st, struct kvfs_cred cred, int flag
 	return cred.uid == 0 || (cred.uid == st->uid && (st->mode & need) == need);
 }
 
-/* A session for a name that CREATE was sent for; somebody may have published it since the LOOKUP that did not find it. */
-static int create_session(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const char *name, uint32_t mode,
-	struct kvfs_cred cred, int flags, struct kv_node **ret)
+static int new_session(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const char *name, uint32_t mode, struct kvfs_cred cred,
+	int flags, struct kv_node **ret)
 {
 	struct kvfs_session *s;
-	struct kvfs_stat st;
-	int r;
+	int r = kvfs_session_create(nodes->store, parent, name, mode & 07777, cred, flags & O_EXCL, &s);
 
-	for (int tries = 0; !(flags & O_EXCL) && tries < KV_NODE_TRIES; tries++) {
-		r = kvfs_ll_lookup(nodes->store, parent, name, &st);
-		if (r == -ENOENT)
-			break;
-		if (r < 0)
-			return r == -ESTALE ? -ENOENT : r;
-		if (!S_ISREG(st.mode) || !may_open(&st, cred, flags)) /* the kernel looks again, and decides */
-			return refuse(nodes, NULL, tid, kv_natural_id(st.ino, st.epoch), WRITE);
-		r = session_on(nodes, tid, st.ino, ret);
-		if (r != -ESTALE)
-			return r;
-	}
-	r = kvfs_session_create(nodes->store, parent, name, mode & 07777, cred, flags & O_EXCL, &s);
 	if (r < 0)
 		return r == -ESTALE ? -ENOENT : r;
 	r = kv_node_session(nodes, tid, s, parent, name, ret);
@@ -693,6 +678,31 @@ static int create_session(struct kv_nodes *nodes, pid_t tid, uint64_t parent, co
 		kv_nodes_unlock(nodes);
 	}
 	return r;
+}
+
+/* A session for a name that CREATE was sent for.  Somebody may have published it since the LOOKUP that did not find it.  It is looked for when the
+ * session is in the tables: who publishes after that has given it the number that he publishes with. */
+static int create_session(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const char *name, uint32_t mode,
+	struct kvfs_cred cred, int flags, struct kv_node **ret)
+{
+	struct kvfs_stat st;
+	int r = -ESTALE;
+
+	for (int tries = 0; r == -ESTALE && tries < KV_NODE_TRIES; tries++) {
+		r = new_session(nodes, tid, parent, name, mode, cred, flags, ret);
+		if (r < 0 || (flags & O_EXCL))
+			return r;
+		r = kvfs_ll_lookup(nodes->store, parent, name, &st);
+		if (r == -ENOENT)
+			return 0;
+		kv_node_put(nodes, *ret);
+		if (r < 0)
+			return r == -ESTALE ? -ENOENT : r;
+		if (!S_ISREG(st.mode) || !may_open(&st, cred, flags)) /* the kernel looks again, and decides */
+			return refuse(nodes, NULL, tid, kv_natural_id(st.ino, st.epoch), WRITE);
+		r = session_on(nodes, tid, st.ino, ret);
+	}
+	return r == -ESTALE ? -EBUSY : r;
 }
 
 /* A new key that is published at each write is published empty. 1: it is not one. */
