@@ -282,7 +282,9 @@ void disk_record(struct disk *d, const char *trace, enum disk_plant plant)
 	snprintf(path, sizeof path, "%s/data.mdb", d->dir);
 	need(stat(path, &st) == 0);
 	d->db = st.st_ino;
-	snprintf(d->kept, sizeof d->kept, "%.*s.kept-%p", PATH_MAX - 40, d->dir, (void *)d);
+	snprintf(d->kept, sizeof d->kept, "%.*s.kept", PATH_MAX - 40, d->dir);
+	while (access(d->kept, F_OK) == 0) /* of a recovery, the first one's is there */
+		strcat(d->kept, "+");
 	need(link(path, d->kept) == 0);
 	d->db_fd = open(d->kept, O_RDWR | O_CLOEXEC);
 	d->db_map = mmap(NULL, MAP, PROT_READ | PROT_WRITE, MAP_SHARED, d->db_fd, 0);

@@ -188,10 +188,37 @@ static int run_library(const struct op *op, struct kvfs_store *s, uint64_t *ret_
 
 /* ---- the command ---- */
 
+int run_program(const char *const argv[], const void *input, size_t len)
+{
+	int pipes[2], status;
+	assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
+	fflush(NULL);
+	pid_t pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+		dup2(pipes[0], 0);
+		dup2(null, 1);
+		dup2(null, 2);
+		setenv("LD_PRELOAD", getenv("KVFS_RECORDER"), 1);
+		execv(argv[0], (char *const *)argv);
+		_exit(127);
+	}
+	close(pipes[0]);
+	for (size_t done = 0; done < len;) {
+		ssize_t part = write(pipes[1], (const char *)input + done, len - done);
+		if (part <= 0)
+			break;
+		done += (size_t)part;
+	}
+	close(pipes[1]);
+	assert_true(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
 static int run_command(const struct op *op, const struct doors *doors)
 {
 	const char *argv[10] = {doors->program, "-s", doors->path};
-	int pipes[2], status;
 	size_t n = 3;
 	argv[n++] = op->kind == OP_PUT ? "put" : op->kind == OP_DEL ? "del" : "mv";
 	if (op->kind == OP_RENAME)
@@ -199,32 +226,7 @@ static int run_command(const struct op *op, const struct doors *doors)
 	argv[n++] = op->key;
 	if (op->kind == OP_RENAME)
 		argv[n++] = op->other;
-	assert_int_equal(pipe(pipes), 0);
-	fflush(NULL);
-	pid_t pid = fork();
-	assert_true(pid >= 0);
-	if (pid == 0) {
-		int null = open("/dev/null", O_WRONLY);
-		dup2(pipes[0], 0);
-		dup2(null, 1);
-		dup2(null, 2);
-		close(pipes[0]);
-		close(pipes[1]);
-		setenv("LD_PRELOAD", getenv("KVFS_RECORDER"), 1);
-		execv(argv[0], (char *const *)argv);
-		_exit(127);
-	}
-	close(pipes[0]);
-	const uint8_t *data = op_bytes(op);
-	for (size_t done = 0; op->kind == OP_PUT && done < op->len;) {
-		ssize_t part = write(pipes[1], data + done, op->len - done);
-		if (part <= 0)
-			break;
-		done += (size_t)part;
-	}
-	close(pipes[1]);
-	assert_true(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
-	return WEXITSTATUS(status) ? -EINVAL : 0;
+	return run_program(argv, op_bytes(op), op->kind == OP_PUT ? op->len : 0) ? -EINVAL : 0;
 }
 
 /* ---- the mount ---- */
@@ -244,6 +246,14 @@ static int run_file(const struct op *op, const char *path)
 	if (r == 0 && op->len > half && pwrite(fd, data + half, op->len - half, 3) != (ssize_t)(op->len - half))
 		r = -EIO;
 	return close(fd) ? -errno : r;
+}
+
+static int run_fsync(const char *mount)
+{
+	int fd = open(mount, O_RDONLY | O_DIRECTORY);
+	int r = fd < 0 || fsync(fd) ? -errno : 0;
+	close(fd);
+	return r;
 }
 
 static int run_mount(const struct op *op, const char *mount)
@@ -273,10 +283,20 @@ static int run_mount(const struct op *op, const char *mount)
 	case OP_CHMOD:
 		r = chmod(path, 0600 | (op->seed & 077));
 		break;
+	case OP_SYNC:
+		return run_fsync(mount);
 	default:
 		return run_file(op, path);
 	}
 	return r ? -errno : 0;
+}
+
+bool op_goes_through(enum op_kind kind, enum door door)
+{
+	static const uint32_t command = 1 << OP_PUT | 1 << OP_DEL | 1 << OP_RENAME,
+			      mount = command | 1 << OP_APPEND | 1 << OP_UPDATE | 1 << OP_REPLACE | 1 << OP_LINK | 1 << OP_MKDIR |
+				      1 << OP_CHMOD | 1 << OP_SETXATTR | 1 << OP_SYNC;
+	return door == DOOR_LIBRARY || (door == DOOR_COMMAND ? command : mount) >> kind & 1;
 }
 
 int op_run(const struct op *op, const struct doors *doors, uint64_t *ret_version)

@@ -12,6 +12,7 @@
 /* Of the child, seen by its parent. */
 struct shared {
 	uint64_t states;
+	bool verifying; /* else what ends the child is a fault of the harness */
 	char text[512];
 };
 
@@ -52,7 +53,9 @@ static void state(struct run *run, struct disk *d, struct cut cut)
 		(unsigned long long)cut.which, cut.memory, (unsigned long long)run->want.lowest);
 	disk_cut(d, &cut);
 	boot(run);
+	s->verifying = true;
 	struct found found = verify_store(r->dir, &run->want);
+	s->verifying = false;
 	s->states++;
 	if (!run->second && found.m && r->effort.second && s->states % r->effort.second == 0)
 		again(run, d, &cut, &found);
@@ -221,6 +224,8 @@ bool replay_run(struct replay *r)
 	if (status && !r->doomed)
 		print_error("violation (%s %d): %s\n", WIFSIGNALED(status) ? "signal" : "exit",
 			WIFSIGNALED(status) ? WTERMSIG(status) : status, shared->text);
+	if (status && !shared->verifying)
+		fail_msg("the harness failed: %s", shared->text);
 	munmap(shared, sizeof *shared);
 	return status == 0;
 }

@@ -16,7 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { WRITERS = 3 };
+enum { WRITERS = 3, VIOLATION = 3 };
 
 /* One history, recorded and cut. */
 struct job {
@@ -24,6 +24,8 @@ struct job {
 	unsigned ops;
 	bool large; /* values beyond what a session keeps in memory */
 	bool several; /* writers */
+	bool mount; /* is one of the doors */
+	const char *base; /* a directory for it */
 	struct replay replay; /* level, plant, effort, most */
 };
 
@@ -52,29 +54,51 @@ static uint64_t sequence(struct kvfs_store *store)
 
 /* ---- one writer, whose commits are known one by one ---- */
 
+static void choose_door(struct op *op, const struct doors *doors, struct support_rng *rng)
+{
+	if (doors->mount && support_below(rng, 3) && op_goes_through(op->kind, DOOR_MOUNT))
+		op->door = DOOR_MOUNT;
+	else if (doors->program && support_below(rng, 12) == 0 && op_goes_through(op->kind, DOOR_COMMAND))
+		op->door = DOOR_COMMAND;
+}
+
+static void mount_store(const struct doors *doors, enum kvfs_durability level)
+{
+	static const char *const options[] = {[KVFS_FULL] = "durability=full", [KVFS_NONE] = "durability=none"};
+	const char *argv[] = {doors->program, "mount", doors->path, doors->mount, "-o", options[level], NULL};
+	assert_int_equal(mkdir(doors->mount, 0700), 0);
+	umask(022);
+	if (run_program(argv, NULL, 0))
+		fail_msg("%s cannot be mounted", doors->path);
+}
+
 static void one_writer(struct history *h, const struct job *job, const char *path)
 {
 	struct doors doors = {.path = path, .program = getenv("KVFS_BIN")};
 	struct support_rng rng = {job->seed};
+	char mnt[PATH_MAX];
+	snprintf(mnt, sizeof mnt, "%s.mnt", path);
+	if (job->mount) {
+		doors.mount = mnt;
+		mount_store(&doors, job->replay.level);
+	}
 	doors.store = open_store(path, 0, job->replay.level);
 	uint64_t seq = sequence(doors.store);
 	for (h->n = 0; h->n < job->ops; h->n++) {
 		struct event *e = &h->event[h->n];
 		e->op = op_random(&rng, "", job->large);
-		bool command = e->op.kind == OP_PUT || e->op.kind == OP_DEL || e->op.kind == OP_RENAME;
-		if (command && doors.program && support_below(&rng, 12) == 0)
-			e->op.door = DOOR_COMMAND;
+		choose_door(&e->op, &doors, &rng);
 		trace_mark(MARK_BEGIN, h->n);
 		e->result = op_run(&e->op, &doors, NULL);
 		uint64_t now = sequence(doors.store);
 		e->seq = now > seq ? now : 0;
 		seq = now;
-		if (e->op.kind == OP_SYNC)
-			trace_mark(MARK_SYNCED, h->n);
-		else if (e->result == 0)
-			trace_mark(MARK_DONE, h->n);
+		if (e->result == 0)
+			trace_mark(e->op.kind == OP_SYNC ? MARK_SYNCED : MARK_DONE, h->n);
 	}
 	kvfs_close(doors.store);
+	if (job->mount)
+		assert_int_equal(run_program((const char *const[]){doors.program, "umount", mnt, NULL}, NULL, 0), 0);
 }
 
 /* ---- several, which share some keys and have some of their own ---- */
@@ -163,23 +187,34 @@ static void several_writers(struct history *h, const struct job *job, const char
 
 static const char *base_dir(void)
 {
-	static char dir[64];
-	if (!*dir) {
-		bool shm = !getenv("TMPDIR") && access("/dev/shm", W_OK) == 0;
-		snprintf(dir, sizeof dir, "%s", shm ? "/dev/shm" : "/tmp");
-		if (shm)
-			setenv("TMPDIR", dir, 1);
-	}
+	static char dir[PATH_MAX];
+	if (*dir)
+		return dir;
+	if (!getenv("TMPDIR") && access("/dev/shm", W_OK) == 0)
+		setenv("TMPDIR", "/dev/shm", 1);
+	assert_non_null(realpath(support_tmpdir(), dir));
 	return dir;
+}
+
+/* What a job leaves, however it ended. */
+static void clean(const struct job *job)
+{
+	static const char *const rest[] = {"", ".trace", ".again", ".boot", ".mnt", ".kept", ".kept+"};
+	char path[PATH_MAX];
+	snprintf(path, sizeof path, "%s/%" PRIu64 ".mnt", job->base, job->seed);
+	if (access(path, F_OK) == 0 || errno == ENOTCONN)
+		support_exec((char *[]){"/bin/fusermount3", "-uzq", path, NULL}, 10, NULL);
+	for (size_t i = 0; i < sizeof rest / sizeof *rest; i++) {
+		snprintf(path, sizeof path, "%s/%" PRIu64 "%s", job->base, job->seed, rest[i]);
+		support_remove(path);
+	}
 }
 
 /* Records a history and cuts it; true when all was well. */
 static bool run_job(struct job *job, uint64_t *ret_states)
 {
-	char dir[PATH_MAX], trace[PATH_MAX + 8];
-	base_dir();
-	assert_non_null(realpath(support_tmpdir(), dir));
-	strcat(dir, "/s");
+	char dir[PATH_MAX - 8], trace[PATH_MAX];
+	snprintf(dir, sizeof dir, "%s/%" PRIu64, job->base, job->seed);
 	snprintf(trace, sizeof trace, "%s.trace", dir);
 	assert_int_equal(mkdir(dir, 0700), 0);
 	struct replay r = job->replay;
@@ -230,13 +265,14 @@ static uint64_t run_jobs(const struct job *like, uint64_t wanted, uint64_t *ret_
 			if (child[i].pid)
 				continue;
 			struct job job = *like;
+			job.base = base_dir();
 			job.seed = child[i].seed = ++seed;
 			fflush(NULL);
 			child[i].pid = fork();
 			assert_true(child[i].pid >= 0);
 			if (child[i].pid == 0) {
 				setenv("CMOCKA_TEST_ABORT", "1", 1);
-				exit(!run_job(&job, &shared->states[i]));
+				exit(run_job(&job, &shared->states[i]) ? 0 : VIOLATION);
 			}
 			alive++;
 		}
@@ -245,8 +281,11 @@ static uint64_t run_jobs(const struct job *like, uint64_t wanted, uint64_t *ret_
 		size_t i = child[0].pid == pid ? 0 : 1;
 		total += shared->states[i];
 		shared->states[i] = 0;
+		if (status && (!WIFEXITED(status) || WEXITSTATUS(status) != VIOLATION))
+			fail_msg("the job of seed %" PRIu64 " failed, and not by a state", child[i].seed);
 		if (status)
 			*ret_bad = child[i].seed;
+		clean(&(struct job){.base = base_dir(), .seed = child[i].seed});
 		child[i].pid = 0;
 		alive--;
 	}
@@ -280,6 +319,13 @@ static void test_several_writers(void **state)
 {
 	(void)state;
 	must_hold((struct job){.ops = 30, .several = true, .replay = {.level = KVFS_FULL, .effort = usual}});
+}
+
+static void test_mount(void **state)
+{
+	(void)state;
+	assert_non_null(getenv("KVFS_BIN"));
+	must_hold((struct job){.ops = 25, .mount = true, .replay = {.level = KVFS_FULL, .effort = usual}});
 }
 
 /* ---- does it notice? ---- */
@@ -341,6 +387,7 @@ int main(void)
 		cmocka_unit_test(test_one_writer),
 		cmocka_unit_test(test_large_values),
 		cmocka_unit_test(test_several_writers),
+		cmocka_unit_test(test_mount),
 		cmocka_unit_test(test_notices_that_nothing_is_flushed),
 		cmocka_unit_test(test_notices_a_flush_forgotten_now_and_then),
 		cmocka_unit_test(test_notices_that_the_root_is_not_written_through),
