@@ -49,11 +49,11 @@ struct doors {
 
 /* An operation by chance on one of few keys; `own` (may be "") is put before each key. */
 struct op op_random(struct support_rng *rng, const char *own, bool large);
-bool op_goes_through(enum op_kind kind, enum door door);
+bool op_goes_through(const struct op *op, enum door door);
 /* 0 or a negative errno; of a command or a mount, any.  `ret_version` (may be NULL) of OP_PUT in the library. */
 int op_run(const struct op *op, const struct doors *doors, uint64_t *ret_version);
 int op_model(const struct op *op, struct model *m);
-/* Runs a program, recorded, with that on its standard input; returns its exit status. */
+/* Runs a program, recorded if $KVFS_RECORDER says by what, with that on its standard input; returns its exit status. */
 int run_program(const char *const argv[], const void *input, size_t len);
 /* A line about it, in a static buffer. */
 const char *op_text(const struct op *op);
@@ -67,6 +67,7 @@ struct event {
 	uint64_t seq; /* of its commit; 0 it changed nothing */
 	int result;
 	unsigned pid;
+	bool done; /* it returned */
 };
 
 struct history {

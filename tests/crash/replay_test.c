@@ -56,9 +56,9 @@ static uint64_t sequence(struct kvfs_store *store)
 
 static void choose_door(struct op *op, const struct doors *doors, struct support_rng *rng)
 {
-	if (doors->mount && support_below(rng, 3) && op_goes_through(op->kind, DOOR_MOUNT))
+	if (doors->mount && support_below(rng, 3) && op_goes_through(op, DOOR_MOUNT))
 		op->door = DOOR_MOUNT;
-	else if (doors->program && support_below(rng, 12) == 0 && op_goes_through(op->kind, DOOR_COMMAND))
+	else if (doors->program && support_below(rng, 12) == 0 && op_goes_through(op, DOOR_COMMAND))
 		op->door = DOOR_COMMAND;
 }
 
