@@ -21,6 +21,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "fault.h"
+
 #define ENV_FILE "KVFS_TRACE_FILE"
 #define ENV_DIR "KVFS_TRACE_DIR"
 #define BOOT_ID "/proc/sys/kernel/random/boot_id"
@@ -125,26 +127,48 @@ void trace_mark(unsigned kind, uint64_t at)
 
 /* ---- which files ---- */
 
-/* Is it the directory or in it, and not one of the files that a boot makes anew? */
+/* The directory, or in it? */
+static bool is_inside(const char *path)
+{
+	return strncmp(path, trace_dir, trace_dir_len) == 0 && (!path[trace_dir_len] || path[trace_dir_len] == '/');
+}
+
+/* And not one of the files that a boot makes anew? */
 static bool is_ours(const char *path)
 {
-	if (strncmp(path, trace_dir, trace_dir_len) != 0 || (path[trace_dir_len] && path[trace_dir_len] != '/'))
-		return false;
-	const char *name = strrchr(path + trace_dir_len, '/');
+	const char *name = is_inside(path) ? strrchr(path + trace_dir_len, '/') : "/doors";
 	return !name || (strncmp(name, "/doors", 6) != 0 && strncmp(name, "/lock.mdb", 9) != 0);
 }
 
-static bool fd_is_ours(int fd)
+static bool path_of(int fd, char path[PATH_MAX])
 {
-	char link[40], path[PATH_MAX];
+	char link[40];
 	int e = errno;
 	if (!on || fd < 0)
 		return false;
 	snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-	ssize_t n = readlink(link, path, sizeof path - 1);
+	ssize_t n = readlink(link, path, PATH_MAX - 1);
 	path[n < 0 ? 0 : n] = 0;
 	errno = e;
-	return n > 0 && is_ours(path);
+	return n > 0;
+}
+
+static bool fd_is_ours(int fd)
+{
+	char path[PATH_MAX];
+	return path_of(fd, path) && is_ours(path);
+}
+
+bool trace_watches(int fd)
+{
+	char path[PATH_MAX];
+	return path_of(fd, path) && is_inside(path);
+}
+
+/* Is this call to fail? */
+static bool fails(int fd, enum fault kind)
+{
+	return fault_due && trace_watches(fd) && fault_due(kind);
 }
 
 static uint64_t inode_of(int fd)
@@ -160,6 +184,7 @@ struct place {
 	uint64_t dir;
 	const char *name;
 	bool ours;
+	bool fails; /* errno is set */
 };
 
 /* The directory and the last name of a path. */
@@ -180,11 +205,13 @@ static struct place place_of(int dirfd, const char *path)
 		if (n > 0) {
 			snprintf(full + n, sizeof full - (size_t)n, "/%s", at.name);
 			at.ours = strlen(full) > trace_dir_len && is_ours(full);
+			at.fails = strlen(full) > trace_dir_len && is_inside(full) && fault_due && fault_due(FAULT_WRITE);
 		}
 		at.dir = inode_of(fd);
 		syscall(SYS_close, fd);
 	}
-	errno = e;
+	if (!at.fails)
+		errno = e;
 	return at;
 }
 
@@ -210,6 +237,13 @@ static void put_write(int fd, const struct iovec *v, int n, off_t at, ssize_t do
 
 static ssize_t any_writev(int fd, const struct iovec *v, int n, off_t at)
 {
+	if (fails(fd, FAULT_WRITE))
+		return -1;
+	struct iovec half = {v->iov_base, v->iov_len / 2};
+	if (fails(fd, FAULT_SHORT)) {
+		v = &half;
+		n = 1;
+	}
 	if (!fd_is_ours(fd))
 		return at < 0 ? syscall(SYS_writev, fd, v, n) : syscall(SYS_pwritev, fd, v, n, at, 0);
 	enter();
@@ -222,8 +256,6 @@ static ssize_t any_writev(int fd, const struct iovec *v, int n, off_t at)
 
 ssize_t write(int fd, const void *data, size_t len)
 {
-	if (!fd_is_ours(fd))
-		return syscall(SYS_write, fd, data, len);
 	return any_writev(fd, &(struct iovec){(void *)data, len}, 1, -1);
 }
 
@@ -253,6 +285,8 @@ static void put_length(int fd)
 
 static int change_length(int fd, long call, long a, long b, long c)
 {
+	if (fails(fd, FAULT_WRITE))
+		return -1;
 	bool ours = fd_is_ours(fd);
 	if (ours)
 		enter();
@@ -286,6 +320,8 @@ int posix_fallocate64(int fd, off_t at, off_t len) __attribute__((alias("posix_f
 
 static int flush(int fd, long call)
 {
+	if (fails(fd, FAULT_FLUSH))
+		return -1;
 	bool ours = fd_is_ours(fd);
 	if (ours)
 		enter();
@@ -313,6 +349,8 @@ static int open_new(int dirfd, const char *path, int flags, mode_t mode)
 {
 	struct place at = place_of(dirfd, path);
 	struct stat st;
+	if (at.fails)
+		return -1;
 	if (!at.ours)
 		return (int)syscall(SYS_openat, dirfd, path, flags, mode);
 	enter();
@@ -359,6 +397,8 @@ int mkdirat(int dirfd, const char *path, mode_t mode)
 {
 	struct place at = place_of(dirfd, path);
 	struct stat st;
+	if (at.fails)
+		return -1;
 	if (!at.ours)
 		return (int)syscall(SYS_mkdirat, dirfd, path, mode);
 	enter();
@@ -378,6 +418,8 @@ int linkat(int olddir, const char *oldpath, int newdir, const char *newpath, int
 {
 	struct place at = place_of(newdir, newpath);
 	struct stat st;
+	if (at.fails)
+		return -1;
 	if (!at.ours)
 		return (int)syscall(SYS_linkat, olddir, oldpath, newdir, newpath, flags);
 	enter();
@@ -391,6 +433,8 @@ int linkat(int olddir, const char *oldpath, int newdir, const char *newpath, int
 int unlinkat(int dirfd, const char *path, int flags)
 {
 	struct place at = place_of(dirfd, path);
+	if (at.fails)
+		return -1;
 	if (!at.ours)
 		return (int)syscall(SYS_unlinkat, dirfd, path, flags);
 	enter();
@@ -415,6 +459,8 @@ int renameat2(int olddir, const char *old, int newdir, const char *new, unsigned
 {
 	struct place from = place_of(olddir, old), to = place_of(newdir, new);
 	struct stat st;
+	if (from.fails || to.fails)
+		return -1;
 	if (!from.ours && !to.ours)
 		return (int)syscall(SYS_renameat2, olddir, old, newdir, new, flags);
 	enter();

@@ -42,6 +42,9 @@ void trace_begin(const char *dir, const char *file);
 void trace_mark(unsigned kind, uint64_t at);
 void trace_end(void);
 
+/* Is the descriptor the directory or anything in it, while something is recorded? */
+bool trace_watches(int fd);
+
 /* What the kernel's boot id is for this program from here on: after a power cut it is another.  NULL: what it really is. */
 void trace_set_boot(const char *file);
 
