@@ -23,6 +23,7 @@ struct run {
 	uint64_t acked; /* newest commit of an operation that returned */
 	uint64_t promise[HISTORY_MAX]; /* what a sync that began as event i will promise */
 	uint64_t points, boots;
+	struct support_rng rng;
 	bool second; /* this is a cut of a recovery */
 	char boot[PATH_MAX];
 };
@@ -45,6 +46,8 @@ static void state(struct run *run, struct disk *d, struct cut cut)
 	struct replay *r = run->r;
 	struct shared *s = run->shared;
 	if (r->most && s->states >= r->most)
+		return;
+	if (r->effort.sparse && support_below(&run->rng, r->effort.sparse))
 		return;
 	cut.memory = (unsigned)(s->states % 3);
 	snprintf(s->text, sizeof s->text,
@@ -179,6 +182,7 @@ static void again(struct run *run, struct disk *first, const struct cut *cut, co
 	r.effort.linear = 2;
 	r.effort.random = 2;
 	r.effort.exhaustive = 2;
+	r.effort.sparse = 0;
 	cut_everywhere(next, d);
 	run->boots = next->boots;
 	disk_free(d);
@@ -195,7 +199,8 @@ static void child(struct replay *r, struct shared *shared)
 	*run = (struct run){.r = r,
 		.shared = shared,
 		.want = {.h = r->h, .lowest = r->fresh ? 0 : r->h->state[0].seq, .maybe_absent = r->fresh, .level = r->level},
-		.acked = r->h->state[0].seq};
+		.acked = r->h->state[0].seq,
+		.rng = {r->seed}};
 	snprintf(run->boot, sizeof run->boot, "%s.boot", r->dir);
 	disk_record(r->disk, r->trace, r->plant);
 	cut_everywhere(run, r->disk);

@@ -10,6 +10,7 @@ struct effort {
 	unsigned linear; /* so many of the things that can be lost, each alone and all but each */
 	unsigned random; /* so many choices by chance, of sectors and of pages in turn */
 	unsigned exhaustive; /* all subsets of up to so many things */
+	unsigned sparse; /* only one state in so many, by chance; 0 all */
 	unsigned second; /* one state in so many is cut again while it is opened and written to; 0 none */
 };
 
