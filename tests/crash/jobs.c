@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -10,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { WRITERS = 3, VIOLATION = 3 /* an exit status */ };
+enum { WRITERS = 4, VIOLATION = 3 /* an exit status */ };
 
 static struct kvfs_store *open_store(const char *path, unsigned flags, enum kvfs_durability level)
 {
@@ -92,6 +93,17 @@ static bool changes_surely(const struct op *op)
 	       op->kind == OP_SETXATTR || op->kind == OP_REPLACE || (op->kind == OP_RENAME && strcmp(op->key, op->other) != 0);
 }
 
+/* A promise of all that returned before it. */
+static void sync_point(struct history *h, const struct doors *doors)
+{
+	size_t n = __atomic_fetch_add(&h->n, 1, __ATOMIC_RELAXED);
+	h->event[n].op = (struct op){.kind = OP_SYNC};
+	h->event[n].pid = WRITERS;
+	trace_mark(MARK_BEGIN, n);
+	assert_ok(op_run(&h->event[n].op, doors, NULL));
+	trace_mark(MARK_SYNCED, n);
+}
+
 static int writer(struct history *h, const struct job *job, const char *path, unsigned me)
 {
 	struct doors doors = {.path = path};
@@ -112,8 +124,8 @@ static int writer(struct history *h, const struct job *job, const char *path, un
 		e->result = op_run(&op, &doors, shared ? &e->seq : NULL);
 		if (e->result == 0)
 			trace_mark(MARK_DONE, n);
-		if (++i % 8 == 0 && kvfs_sync(doors.store))
-			return 1;
+		if (++i % 6 == 0)
+			sync_point(h, &doors);
 	}
 	kvfs_close(doors.store);
 	return 0;
@@ -143,14 +155,39 @@ static void find_commits(struct history *h, struct kvfs_store *store, uint64_t s
 	assert_int_equal(r, 0);
 	kvfs_watch_close(w);
 	for (size_t i = 0; i < h->n; i++)
-		if (h->event[i].result == 0 && !h->event[i].seq)
+		if (h->event[i].result == 0 && !h->event[i].seq && h->event[i].op.kind != OP_SYNC)
 			fail_msg("no commit of %s", op_text(&h->event[i].op));
 }
 
-static void several_writers(struct history *h, const struct job *job, const char *path)
+struct writer_thread {
+	struct history *h;
+	const struct job *job;
+	const char *path;
+	unsigned me;
+	int result;
+};
+
+static void *writer_thread(void *arg)
 {
-	struct kvfs_store *store = open_store(path, 0, job->replay.level);
-	uint64_t since = sequence(store);
+	struct writer_thread *w = arg;
+	w->result = writer(w->h, w->job, w->path, w->me);
+	return NULL;
+}
+
+static void several_threads(struct history *h, const struct job *job, const char *path)
+{
+	pthread_t thread[WRITERS];
+	struct writer_thread arg[WRITERS];
+	for (unsigned i = 0; i < WRITERS; i++) {
+		arg[i] = (struct writer_thread){h, job, path, i, 0};
+		assert_int_equal(pthread_create(&thread[i], NULL, writer_thread, &arg[i]), 0);
+	}
+	for (unsigned i = 0; i < WRITERS; i++)
+		assert_true(pthread_join(thread[i], NULL) == 0 && arg[i].result == 0);
+}
+
+static void several_processes(struct history *h, const struct job *job, const char *path)
+{
 	pid_t pid[WRITERS];
 	int status;
 	fflush(NULL);
@@ -162,6 +199,13 @@ static void several_writers(struct history *h, const struct job *job, const char
 	}
 	for (unsigned i = 0; i < WRITERS; i++)
 		assert_true(waitpid(pid[i], &status, 0) == pid[i] && status == 0);
+}
+
+static void several_writers(struct history *h, const struct job *job, const char *path)
+{
+	struct kvfs_store *store = open_store(path, 0, job->replay.level);
+	uint64_t since = sequence(store);
+	(job->threads ? several_threads : several_processes)(h, job, path);
 	find_commits(h, store, since);
 	kvfs_close(store);
 }
@@ -312,7 +356,7 @@ uint64_t jobs_run(const struct job *like, uint64_t first, uint64_t last, uint64_
 	return c.total;
 }
 
-/* The programs that a history runs are recorded by the library beside this program. */
+/* The programs that a history runs are recorded by the library beside this program, which is in build/<variant>/tests/crash. */
 void jobs_init(void)
 {
 	char path[PATH_MAX];
@@ -320,6 +364,8 @@ void jobs_init(void)
 	path[n < 0 ? 0 : n] = 0;
 	strcpy(strrchr(path, '/') + 1, "record.so");
 	setenv("KVFS_RECORDER", path, 1);
+	strcpy(strrchr(path, '/') + 1, "../../kvfs");
+	setenv("KVFS_BIN", path, 0);
 	if (!getenv("TMPDIR") && access("/dev/shm", W_OK) == 0)
 		setenv("TMPDIR", "/dev/shm", 1);
 }

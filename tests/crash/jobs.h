@@ -10,6 +10,7 @@ struct job {
 	unsigned age; /* done before, in histories that do not begin with the making of the store */
 	bool large; /* values beyond what a session keeps in memory */
 	bool several; /* writers */
+	bool threads; /* of one process, and not processes */
 	bool mount; /* is one of the doors */
 	const struct op *menu; /* or NULL: operation i is that of digit i, from the lowest, of the seed less 1 in base `choices` */
 	unsigned choices;

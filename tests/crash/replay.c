@@ -93,6 +93,11 @@ static void brink(struct run *run, struct disk *d)
 		state(run, d, (struct cut){CUT_RANDOM, i % 2 ? 4096 : 512, seed * 64 + i, 0});
 }
 
+static uint64_t more(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
 static void mark(struct run *run, const struct trace_record *rec)
 {
 	const struct history *h = run->want.h;
@@ -103,10 +108,10 @@ static void mark(struct run *run, const struct trace_record *rec)
 	uint64_t seq = h->event[rec->at].seq;
 	if (rec->file == MARK_BEGIN)
 		run->promise[rec->at] = run->acked;
-	if (rec->file == MARK_DONE && seq > run->acked)
-		run->acked = seq;
-	if (rec->file == MARK_SYNCED && run->promise[rec->at] > run->want.lowest)
-		run->want.lowest = run->promise[rec->at];
+	if (rec->file != MARK_BEGIN)
+		run->acked = more(run->acked, seq);
+	if (rec->file == MARK_SYNCED) /* a sync, or an operation through a door that flushes each */
+		run->want.lowest = more(run->want.lowest, more(run->promise[rec->at], seq));
 	if (run->r->level == KVFS_FULL)
 		run->want.lowest = run->acked;
 }

@@ -44,16 +44,21 @@ static void test_large_values(void **state)
 	must_hold((struct job){.ops = 12, .age = 60, .large = true, .replay = {.level = KVFS_FULL, .effort = usual}});
 }
 
-static void test_several_writers(void **state)
+static void test_several_processes(void **state)
 {
 	(void)state;
-	must_hold((struct job){.ops = 30, .several = true, .replay = {.level = KVFS_FULL, .effort = usual}});
+	must_hold((struct job){.ops = 32, .several = true, .replay = {.level = KVFS_FULL, .effort = usual}});
+}
+
+static void test_several_threads(void **state)
+{
+	(void)state;
+	must_hold((struct job){.ops = 32, .several = true, .threads = true, .replay = {.level = KVFS_FULL, .effort = usual}});
 }
 
 static void test_mount(void **state)
 {
 	(void)state;
-	assert_non_null(getenv("KVFS_BIN"));
 	must_hold((struct job){.ops = 25, .age = 30, .mount = true, .replay = {.level = KVFS_FULL, .effort = usual}});
 }
 
@@ -105,7 +110,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_one_writer),
 		cmocka_unit_test(test_large_values),
-		cmocka_unit_test(test_several_writers),
+		cmocka_unit_test(test_several_processes),
+		cmocka_unit_test(test_several_threads),
 		cmocka_unit_test(test_mount),
 		cmocka_unit_test(test_notices_that_nothing_is_flushed),
 		cmocka_unit_test(test_notices_a_flush_forgotten_now_and_then),
