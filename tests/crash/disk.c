@@ -323,10 +323,19 @@ const struct trace_record *disk_peek(const struct disk *d)
 	return d->at + sizeof(struct trace_record) <= d->size ? (const void *)(d->trace + d->at) : NULL;
 }
 
+/* The record of the newest state that is known to be whole. */
+static bool is_sync_file(const struct disk *d, uint64_t ino)
+{
+	const struct name *name = name_of((struct names *)&d->durable, d->root, "sync", 4);
+	return name && name->file == ino;
+}
+
 static bool is_forgotten(struct disk *d, const struct trace_record *rec)
 {
 	if (d->plant == PLANT_NO_NAMES)
 		return is_directory(d, rec->file);
+	if (d->plant == PLANT_STALE_RECORD)
+		return is_sync_file(d, rec->file);
 	if (rec->file != d->db)
 		return false;
 	return d->plant == PLANT_NO_FLUSH || (d->plant == PLANT_FEW_FLUSHES && d->flushes++ % 4 == 3);
@@ -578,6 +587,8 @@ void disk_cut(struct disk *d, const struct cut *cut)
 	for (size_t i = 0; i < d->nrenaming; i++)
 		if (kept == SIZE_MAX ? how_many(cut, thing++, 1) : i < kept)
 			apply_name(&names, d->renaming[i]);
+	if (d->plant == PLANT_NO_RECORD)
+		drop_name(&names, name_of(&names, d->root, "sync", 4));
 	empty(d->dir);
 	build_dir(d, cut, &names, d->dir, d->root, &thing);
 	build_memory(d, cut->memory);

@@ -24,6 +24,8 @@ enum disk_plant {
 	PLANT_FEW_FLUSHES, /* one in four of them */
 	PLANT_NO_DSYNC, /* what O_DSYNC promises */
 	PLANT_NO_NAMES, /* flushes of directories */
+	PLANT_NO_RECORD, /* the file `sync` altogether: nobody puts a state back */
+	PLANT_STALE_RECORD, /* flushes of `sync`: an old state may be put back */
 };
 
 /* The directory as it is now is durable. */

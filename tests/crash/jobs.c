@@ -11,6 +11,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "unpin.h"
+
 enum { WRITERS = 4, VIOLATION = 3 /* an exit status */ };
 
 static struct kvfs_store *open_store(const char *path, unsigned flags, enum kvfs_durability level)
@@ -50,6 +52,12 @@ static void mount_store(const struct doors *doors, enum kvfs_durability level)
 		fail_msg("%s cannot be mounted", doors->path);
 }
 
+/* Is all up to it durable when it returns, at any level?  A command's own level is `full`. */
+static bool is_promise(const struct op *op)
+{
+	return op->kind == OP_SYNC || op->door == DOOR_COMMAND;
+}
+
 static void one_writer(struct history *h, const struct job *job, const char *path)
 {
 	struct doors doors = {.path = path, .program = getenv("KVFS_BIN")};
@@ -72,13 +80,15 @@ static void one_writer(struct history *h, const struct job *job, const char *pat
 			e->op = op_random(&rng, "", job->large);
 			choose_door(&e->op, &doors, &rng);
 		}
+		if (job->syncs && h->n % job->syncs == job->syncs - 1)
+			e->op = (struct op){.kind = OP_SYNC, .door = doors.mount && h->n % 2 ? DOOR_MOUNT : DOOR_LIBRARY};
 		trace_mark(MARK_BEGIN, h->n);
 		e->result = op_run(&e->op, &doors, NULL);
 		uint64_t now = sequence(doors.store);
 		e->seq = now > seq ? now : 0;
 		seq = now;
 		if (e->result == 0)
-			trace_mark(e->op.kind == OP_SYNC ? MARK_SYNCED : MARK_DONE, h->n);
+			trace_mark(is_promise(&e->op) ? MARK_SYNCED : MARK_DONE, h->n);
 	}
 	kvfs_close(doors.store);
 	if (job->mount)
@@ -272,7 +282,9 @@ static bool run_job(struct job *job, uint64_t *ret_states)
 	trace_mark(MARK_DONE, HISTORY_MAX);
 	uint64_t start_seq = sequence(store);
 	kvfs_close(store);
+	unpin_set(job->unpinned);
 	(job->several ? several_writers : one_writer)(h, job, dir);
+	unpin_set(false);
 	trace_end();
 	history_close(h, start, start_seq);
 	r.dir = dir;

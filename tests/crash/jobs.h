@@ -8,10 +8,12 @@ struct job {
 	uint64_t seed;
 	unsigned ops; /* recorded */
 	unsigned age; /* done before, in histories that do not begin with the making of the store */
+	unsigned syncs; /* one operation in so many is one; 0 as it comes */
 	bool large; /* values beyond what a session keeps in memory */
 	bool several; /* writers */
 	bool threads; /* of one process, and not processes */
 	bool mount; /* is one of the doors */
+	bool unpinned; /* a planted bug (unpin.h) */
 	const struct op *menu; /* or NULL: operation i is that of digit i, from the lowest, of the seed less 1 in base `choices` */
 	unsigned choices;
 	const char *base; /* a directory for it */

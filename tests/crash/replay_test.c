@@ -32,42 +32,26 @@ static void must_hold(struct job job)
 		fail_msg("the history of seed %" PRIu64 " has a state that must not be", bad);
 }
 
-static void test_one_writer(void **state)
-{
-	(void)state;
-	must_hold((struct job){.ops = 25, .age = 150, .replay = {.level = KVFS_FULL, .effort = usual}});
-}
-
-static void test_large_values(void **state)
-{
-	(void)state;
-	must_hold((struct job){.ops = 12, .age = 60, .large = true, .replay = {.level = KVFS_FULL, .effort = usual}});
-}
-
-static void test_several_processes(void **state)
-{
-	(void)state;
-	must_hold((struct job){.ops = 32, .several = true, .replay = {.level = KVFS_FULL, .effort = usual}});
-}
-
-static void test_several_threads(void **state)
-{
-	(void)state;
-	must_hold((struct job){.ops = 32, .several = true, .threads = true, .replay = {.level = KVFS_FULL, .effort = usual}});
-}
-
-static void test_mount(void **state)
-{
-	(void)state;
-	must_hold((struct job){.ops = 25, .age = 30, .mount = true, .replay = {.level = KVFS_FULL, .effort = usual}});
-}
+#define HOLDS(name, at, ...)                                                                                                       \
+	static void name(void **state)                                                                                             \
+	{                                                                                                                          \
+		(void)state;                                                                                                       \
+		must_hold((struct job){.replay = {.level = at, .effort = usual}, __VA_ARGS__});                                    \
+	}
+HOLDS(test_one_writer, KVFS_FULL, .ops = 25, .age = 150)
+HOLDS(test_large_values, KVFS_FULL, .ops = 12, .age = 60, .large = true)
+HOLDS(test_several_processes, KVFS_FULL, .ops = 32, .several = true)
+HOLDS(test_several_threads, KVFS_FULL, .ops = 32, .several = true, .threads = true)
+HOLDS(test_mount, KVFS_FULL, .ops = 25, .age = 30, .mount = true)
 
 /* ---- does it notice? ---- */
 
-static void must_notice(enum disk_plant plant, enum kvfs_durability level)
+static void must_notice(struct job job)
 {
 	uint64_t bad, n;
-	struct job job = {.ops = 40, .replay = {.level = level, .plant = plant, .doomed = true, .effort = usual, .most = 1000}};
+	job.replay.doomed = true;
+	job.replay.most = 1000;
+	job.replay.effort = usual;
 	job.replay.effort.second = 0;
 	n = jobs_run(&job, first_seed(), UINT64_MAX, 3000, &bad);
 	print_message("             noticed after %" PRIu64 " states\n", n);
@@ -75,35 +59,17 @@ static void must_notice(enum disk_plant plant, enum kvfs_durability level)
 		fail_msg("what was planted was not found in %" PRIu64 " states", n);
 }
 
-static void test_notices_that_nothing_is_flushed(void **state)
-{
-	(void)state;
-	must_notice(PLANT_NO_FLUSH, KVFS_FULL);
-}
-
-static void test_notices_a_flush_forgotten_now_and_then(void **state)
-{
-	(void)state;
-	must_notice(PLANT_FEW_FLUSHES, KVFS_FULL);
-}
-
-static void test_notices_that_the_root_is_not_written_through(void **state)
-{
-	(void)state;
-	must_notice(PLANT_NO_DSYNC, KVFS_FULL);
-}
-
-static void test_notices_that_names_are_not_flushed(void **state)
-{
-	(void)state;
-	must_notice(PLANT_NO_NAMES, KVFS_FULL);
-}
-
-static void test_notices_a_store_without_durability(void **state)
-{
-	(void)state;
-	must_notice(PLANT_NOTHING, KVFS_NONE);
-}
+#define NOTICES(name, at, what, ...)                                                                                               \
+	static void name(void **state)                                                                                             \
+	{                                                                                                                          \
+		(void)state;                                                                                                       \
+		must_notice((struct job){.ops = 40, .replay = {.level = at, .plant = what}, __VA_ARGS__});                         \
+	}
+NOTICES(test_notices_that_nothing_is_flushed, KVFS_FULL, PLANT_NO_FLUSH)
+NOTICES(test_notices_a_flush_forgotten_now_and_then, KVFS_FULL, PLANT_FEW_FLUSHES)
+NOTICES(test_notices_that_the_root_is_not_written_through, KVFS_FULL, PLANT_NO_DSYNC)
+NOTICES(test_notices_that_names_are_not_flushed, KVFS_FULL, PLANT_NO_NAMES)
+NOTICES(test_notices_a_store_without_durability, KVFS_NONE, PLANT_NOTHING)
 
 int main(void)
 {
