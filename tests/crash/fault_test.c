@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -177,7 +178,91 @@ static int try(void *arg)
 	return s->hit ? 0 : 77;
 }
 
-static void fail_everywhere(enum fault kind, int error, bool fresh, bool forever)
+/* ---- several threads, whose commits may share a transaction ---- */
+
+enum { THREADS = 4, PUTS = 6 };
+
+struct crew {
+	struct scene *s;
+	pthread_barrier_t *start;
+	unsigned number;
+	int result[PUTS];
+};
+
+static struct op put_of(unsigned thread, unsigned i)
+{
+	struct op op = {.kind = OP_PUT, .len = 500 + 4000 * i, .seed = 100 * thread + i};
+	snprintf(op.key, sizeof op.key, "%u/%u", thread, i);
+	return op;
+}
+
+static void *put_some(void *arg)
+{
+	struct crew *c = arg;
+	pthread_barrier_wait(c->start);
+	for (unsigned i = 0; i < PUTS; i++) {
+		struct op op = put_of(c->number, i);
+		c->result[i] = op_run(&op, &(struct doors){.store = c->s->store}, NULL);
+	}
+	return NULL;
+}
+
+/* Each put stands for itself: what failed did not harm its neighbours. */
+static void look_at_puts(struct scene *s, const struct crew *crew)
+{
+	for (unsigned t = 0; t < THREADS; t++) {
+		for (unsigned i = 0; i < PUTS; i++) {
+			struct op op = put_of(t, i);
+			int r = crew[t].result[i], there = kvfs_exists(s->store, op.key);
+			if (r && (!s->hit || !is_clean(s->t, r)))
+				fail_msg("%s: %s is no clean error", op_text(&op), strerror(-r));
+			if (r == 0 ? there != 1 : there && r != -EIO)
+				fail_msg("%s gave %d, and %s there", op_text(&op), r, there ? "is" : "is not");
+			if (there)
+				assert_ok(op_model(&op, s->m));
+		}
+	}
+}
+
+static int try_threads(void *arg)
+{
+	struct scene *s = arg;
+	struct crew crew[THREADS];
+	pthread_t thread[THREADS];
+	pthread_barrier_t start;
+	char trace[PATH_MAX + 8], why[200];
+	setenv("CMOCKA_TEST_ABORT", "1", 1);
+	s->m = model_new(true);
+	snprintf(trace, sizeof trace, "%s.trace", s->path);
+	must_open(s, KVFS_CREATE);
+	trace_begin(s->path, trace);
+	trace_slow_flush(200);
+	fault_set(s->t->kind, s->t->n, s->t->error, s->t->forever);
+	pthread_barrier_init(&start, NULL, THREADS + 1);
+	for (unsigned t = 0; t < THREADS; t++) {
+		crew[t] = (struct crew){.s = s, .start = &start, .number = t};
+		assert_int_equal(pthread_create(&thread[t], NULL, put_some, &crew[t]), 0);
+	}
+	fault_arm(true);
+	pthread_barrier_wait(&start);
+	for (unsigned t = 0; t < THREADS; t++)
+		assert_int_equal(pthread_join(thread[t], NULL), 0);
+	fault_arm(false);
+	s->hit = fault_hit();
+	kvfs_close(s->store);
+	trace_end();
+	must_open(s, 0);
+	check_invariants(s->store, NULL);
+	look_at_puts(s, crew);
+	if (!verify_equals(s->store, s->m, why))
+		fail_msg("%s", why);
+	kvfs_close(s->store);
+	return s->hit ? 0 : 77;
+}
+
+/* ---- */
+
+static void fail_in(int (*trial)(void *), enum fault kind, int error, bool fresh, bool forever)
 {
 	const char *base = support_tmpdir();
 	struct trial t = {.kind = kind, .error = error, .fresh = fresh, .forever = forever};
@@ -187,7 +272,7 @@ static void fail_everywhere(enum fault kind, int error, bool fresh, bool forever
 		s->t = &t;
 		snprintf(s->path, sizeof s->path, "%s/%llu", base, (unsigned long long)t.n);
 		assert_int_equal(mkdir(s->path, 0700), 0);
-		int status = support_fork(try, s, LIMIT_S);
+		int status = support_fork(trial, s, LIMIT_S);
 		support_remove(s->path);
 		free(s);
 		if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
@@ -198,6 +283,35 @@ static void fail_everywhere(enum fault kind, int error, bool fresh, bool forever
 	}
 	print_message("             %llu calls\n", (unsigned long long)t.n - 1);
 	assert_true(t.n > 1);
+}
+
+static void fail_everywhere(enum fault kind, int error, bool fresh, bool forever)
+{
+	fail_in(try, kind, error, fresh, forever);
+}
+
+static void test_threads_on_a_full_disk(void **state)
+{
+	(void)state;
+	fail_in(try_threads, FAULT_WRITE, ENOSPC, true, false);
+}
+
+static void test_threads_on_a_disk_that_stays_full(void **state)
+{
+	(void)state;
+	fail_in(try_threads, FAULT_WRITE, ENOSPC, true, true);
+}
+
+static void test_threads_when_a_flush_fails(void **state)
+{
+	(void)state;
+	fail_in(try_threads, FAULT_FLUSH, EIO, true, false);
+}
+
+static void test_threads_without_memory(void **state)
+{
+	(void)state;
+	fail_in(try_threads, FAULT_MEMORY, ENOMEM, true, false);
 }
 
 #define FAULT_TEST(name, kind, error, fresh, forever)                                                                              \
@@ -228,6 +342,10 @@ int main(void)
 		cmocka_unit_test(test_flush_fails),
 		cmocka_unit_test(test_read_fails),
 		cmocka_unit_test(test_no_memory),
+		cmocka_unit_test(test_threads_on_a_full_disk),
+		cmocka_unit_test(test_threads_on_a_disk_that_stays_full),
+		cmocka_unit_test(test_threads_when_a_flush_fails),
+		cmocka_unit_test(test_threads_without_memory),
 		cmocka_unit_test(test_making_a_store_on_a_full_disk),
 		cmocka_unit_test(test_making_a_store_on_a_failing_disk),
 		cmocka_unit_test(test_making_a_store_a_flush_fails),

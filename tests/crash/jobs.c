@@ -283,8 +283,10 @@ static bool run_job(struct job *job, uint64_t *ret_states)
 	uint64_t start_seq = sequence(store);
 	kvfs_close(store);
 	unpin_set(job->unpinned);
+	trace_slow_flush(job->threads ? 200 : 0);
 	(job->several ? several_writers : one_writer)(h, job, dir);
 	unpin_set(false);
+	trace_slow_flush(0);
 	trace_end();
 	history_close(h, start, start_seq);
 	r.dir = dir;

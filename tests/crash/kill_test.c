@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "invariants.h"
+#include "trace.h"
 
 enum { LANES = 2, LIMIT_S = 20 };
 
@@ -50,9 +51,9 @@ static const char *program(void)
 	return path;
 }
 
-static struct kvfs_store *open_store(const char *path, unsigned flags)
+static struct kvfs_store *open_store(const char *path, unsigned flags, enum kvfs_durability level)
 {
-	struct kvfs_options opt = {.size = sizeof opt, .flags = flags, .buffer_size = 256 << 10};
+	struct kvfs_options opt = {.size = sizeof opt, .flags = flags, .durability = level, .buffer_size = 256 << 10};
 	struct kvfs_store *store;
 	struct kvfs_error err;
 	if (kvfs_open(path, &opt, &store, &err))
@@ -89,13 +90,16 @@ static void *work(void *arg)
 	return NULL;
 }
 
+static const enum kvfs_durability levels[] = {KVFS_FULL, KVFS_NONE}; /* at each one */
+
 static void victim(struct scene *s, struct lane *lanes, unsigned n)
 {
 	pthread_t thread[LANES];
 	setpgid(0, 0);
 	alarm(LIMIT_S);
+	trace_slow_flush(s->kills % 2 ? 300 : 0); /* so that one kill in two finds a commit under way */
 	if (lanes[0].door == DOOR_LIBRARY) {
-		lanes[0].doors.store = open_store(s->path, 0);
+		lanes[0].doors.store = open_store(s->path, 0, levels[s->kills % 4 / 2]);
 		for (unsigned i = 1; i < n; i++)
 			lanes[i].doors.store = lanes[0].doors.store;
 	}
@@ -195,7 +199,7 @@ static void look(struct scene *s)
 	char why[200], first[200] = "";
 	struct kvfs_info info;
 	alarm(LIMIT_S); /* a lock that is stuck ends this program */
-	struct kvfs_store *store = open_store(s->path, 0);
+	struct kvfs_store *store = open_store(s->path, 0, KVFS_FULL);
 	check_invariants(store, NULL);
 	struct model *m = NULL;
 	unsigned possible = under_way(s);
@@ -279,7 +283,7 @@ static void kill_many(enum victim how, unsigned times)
 	snprintf(s->mnt, sizeof s->mnt, "%s.mnt", s->path);
 	assert_int_equal(mkdir(s->mnt, 0700), 0);
 	s->rng = support_rng(how);
-	struct kvfs_store *store = open_store(s->path, KVFS_CREATE);
+	struct kvfs_store *store = open_store(s->path, KVFS_CREATE, KVFS_FULL);
 	s->m = model_new(true);
 	for (unsigned i = 0; i < LANES; i++) {
 		char key[16];

@@ -33,6 +33,7 @@ static char trace_dir[PATH_MAX];
 static size_t trace_dir_len;
 static _Atomic bool on;
 static const char *boot_file;
+static unsigned flush_us;
 
 /* ---- the trace ---- */
 
@@ -72,6 +73,11 @@ void trace_end(void)
 	on = false;
 	syscall(SYS_close, trace_fd);
 	trace_fd = -1;
+}
+
+void trace_slow_flush(unsigned us)
+{
+	flush_us = us;
 }
 
 void trace_set_boot(const char *file)
@@ -320,6 +326,8 @@ int posix_fallocate64(int fd, off_t at, off_t len) __attribute__((alias("posix_f
 
 static int flush(int fd, long call)
 {
+	if (flush_us)
+		usleep(flush_us);
 	if (fails(fd, FAULT_FLUSH))
 		return -1;
 	bool ours = fd_is_ours(fd);

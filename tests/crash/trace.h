@@ -45,6 +45,9 @@ void trace_end(void);
 /* Is the descriptor the directory or anything in it, while something is recorded? */
 bool trace_watches(int fd);
 
+/* A flush takes so long, as on a disk, that others come meanwhile. */
+void trace_slow_flush(unsigned us);
+
 /* What the kernel's boot id is for this program from here on: after a power cut it is another.  NULL: what it really is. */
 void trace_set_boot(const char *file);
 
