@@ -48,17 +48,25 @@ struct scene {
 	struct kvfs_store *store;
 	struct model *m;
 	const struct trial *t;
+	enum kvfs_durability level;
 	bool hit;
 };
 
+static bool is_full(const struct trial *t)
+{
+	return t->error == ENOSPC || t->error == ENOMEM;
+}
+
+/* -EROFS: a disk that has failed once is not written to again by this process. */
 static bool is_clean(const struct trial *t, int r)
 {
-	return r == -t->error || r == -EIO || (r == -ENOSPC && t->kind == FAULT_SHORT) || (r == -EUCLEAN && t->kind == FAULT_READ);
+	return r == -t->error || r == -EIO || (r == -ENOSPC && t->kind == FAULT_SHORT) ||
+	       (r == -EUCLEAN && t->kind == FAULT_READ) || (r == -EROFS && !is_full(t));
 }
 
 static int open_it(struct scene *s, unsigned flags, struct kvfs_error *err)
 {
-	struct kvfs_options opt = {.size = sizeof opt, .flags = flags, .buffer_size = 256 << 10};
+	struct kvfs_options opt = {.size = sizeof opt, .flags = flags, .durability = s->level, .buffer_size = 256 << 10};
 	*err = (struct kvfs_error){0};
 	return kvfs_open(s->path, &opt, &s->store, err);
 }
@@ -102,10 +110,10 @@ static void find_out(struct scene *s, const struct op *op, int r)
 	s->m = next;
 }
 
-/* After a failed write of a meta page LMDB refuses all until the store is opened anew. */
+/* After a failed write of a meta page LMDB refuses all until the store is opened anew, and so may kvfs after a disk that failed. */
 static bool is_dead(struct scene *s)
 {
-	return kvfs_exists(s->store, "old") == -EIO;
+	return !is_full(s->t) || kvfs_exists(s->store, "old") == -EIO;
 }
 
 static void one(struct scene *s, const struct op *op)
@@ -260,9 +268,74 @@ static int try_threads(void *arg)
 	return s->hit ? 0 : 77;
 }
 
+/* ---- what is lost is the end ----
+ *
+ * A disk that fails ends what a process may write.  Whoever opens the store then finds what was promised, and of the rest a beginning. */
+
+enum { LINE = 24 };
+
+static struct op step_of(unsigned i)
+{
+	struct op op = {.kind = i % 6 == 5 ? OP_SYNC : i % 6 == 3 ? OP_APPEND : OP_PUT, .len = 200 + i % 4 * 9000, .seed = i};
+	snprintf(op.key, sizeof op.key, "k%u", i % 5);
+	return op;
+}
+
+/* Goes on until something fails.  `states` gets the model after each step that was done, and after one that failed as if it had been;
+ * returns how many; *ret_lowest is the newest that was promised. */
+static unsigned go_on(struct scene *s, struct model **states, unsigned *ret_lowest)
+{
+	unsigned n = 0;
+	states[n++] = model_clone(s->m);
+	*ret_lowest = 0;
+	for (unsigned i = 0; i < LINE; i++) {
+		struct op op = step_of(i);
+		fault_arm(true);
+		int r = op_run(&op, &(struct doors){.store = s->store}, NULL);
+		fault_arm(false);
+		if (r && (!fault_hit() || !is_clean(s->t, r)))
+			fail_msg("%s: %s is no clean error", op_text(&op), strerror(-r));
+		assert_ok(op_model(&op, s->m));
+		states[n++] = model_clone(s->m);
+		if (r)
+			break;
+		if (op.kind == OP_SYNC || s->level == KVFS_FULL)
+			*ret_lowest = n - 1;
+	}
+	return n;
+}
+
+static int try_line(void *arg)
+{
+	struct scene *s = arg;
+	struct model *states[LINE + 1];
+	char trace[PATH_MAX + 8], why[200];
+	unsigned lowest, n;
+	setenv("CMOCKA_TEST_ABORT", "1", 1);
+	s->m = model_new(true);
+	snprintf(trace, sizeof trace, "%s.trace", s->path);
+	must_open(s, KVFS_CREATE);
+	trace_begin(s->path, trace);
+	fault_set(s->t->kind, s->t->n, s->t->error, s->t->forever);
+	n = go_on(s, states, &lowest);
+	fault_arm(true);
+	kvfs_close(s->store);
+	fault_arm(false);
+	s->hit = fault_hit();
+	trace_end();
+	must_open(s, 0);
+	check_invariants(s->store, NULL);
+	while (n > lowest && !verify_equals(s->store, states[n - 1], why))
+		n--;
+	if (n <= lowest)
+		fail_msg("not one of the states since step %u: %s", lowest, why);
+	kvfs_close(s->store);
+	return s->hit ? 0 : 77;
+}
+
 /* ---- */
 
-static void fail_in(int (*trial)(void *), enum fault kind, int error, bool fresh, bool forever)
+static void fail_in(int (*trial)(void *), enum kvfs_durability level, enum fault kind, int error, bool fresh, bool forever)
 {
 	const char *base = support_tmpdir();
 	struct trial t = {.kind = kind, .error = error, .fresh = fresh, .forever = forever};
@@ -270,6 +343,7 @@ static void fail_in(int (*trial)(void *), enum fault kind, int error, bool fresh
 		struct scene *s = calloc(1, sizeof *s);
 		assert_non_null(s);
 		s->t = &t;
+		s->level = level;
 		snprintf(s->path, sizeof s->path, "%s/%llu", base, (unsigned long long)t.n);
 		assert_int_equal(mkdir(s->path, 0700), 0);
 		int status = support_fork(trial, s, LIMIT_S);
@@ -287,31 +361,48 @@ static void fail_in(int (*trial)(void *), enum fault kind, int error, bool fresh
 
 static void fail_everywhere(enum fault kind, int error, bool fresh, bool forever)
 {
-	fail_in(try, kind, error, fresh, forever);
+	fail_in(try, KVFS_FULL, kind, error, fresh, forever);
 }
 
 static void test_threads_on_a_full_disk(void **state)
 {
 	(void)state;
-	fail_in(try_threads, FAULT_WRITE, ENOSPC, true, false);
+	fail_in(try_threads, KVFS_FULL, FAULT_WRITE, ENOSPC, true, false);
 }
 
 static void test_threads_on_a_disk_that_stays_full(void **state)
 {
 	(void)state;
-	fail_in(try_threads, FAULT_WRITE, ENOSPC, true, true);
+	fail_in(try_threads, KVFS_FULL, FAULT_WRITE, ENOSPC, true, true);
 }
 
 static void test_threads_when_a_flush_fails(void **state)
 {
 	(void)state;
-	fail_in(try_threads, FAULT_FLUSH, EIO, true, false);
+	fail_in(try_threads, KVFS_FULL, FAULT_FLUSH, EIO, true, false);
 }
 
 static void test_threads_without_memory(void **state)
 {
 	(void)state;
-	fail_in(try_threads, FAULT_MEMORY, ENOMEM, true, false);
+	fail_in(try_threads, KVFS_FULL, FAULT_MEMORY, ENOMEM, true, false);
+}
+
+static void line_at(enum kvfs_durability level)
+{
+	fail_in(try_line, level, FAULT_WRITE, ENOSPC, true, false);
+	fail_in(try_line, level, FAULT_WRITE, ENOSPC, true, true);
+	fail_in(try_line, level, FAULT_WRITE, EIO, true, false);
+	fail_in(try_line, level, FAULT_SHORT, 0, true, false);
+	fail_in(try_line, level, FAULT_FLUSH, EIO, true, false);
+	fail_in(try_line, level, FAULT_FLUSH, EIO, true, true);
+	fail_in(try_line, level, FAULT_MEMORY, ENOMEM, true, false);
+}
+
+static void test_what_is_lost_is_the_end(void **state)
+{
+	(void)state;
+	line_at(KVFS_FULL);
 }
 
 #define FAULT_TEST(name, kind, error, fresh, forever)                                                                              \
@@ -342,6 +433,7 @@ int main(void)
 		cmocka_unit_test(test_flush_fails),
 		cmocka_unit_test(test_read_fails),
 		cmocka_unit_test(test_no_memory),
+		cmocka_unit_test(test_what_is_lost_is_the_end),
 		cmocka_unit_test(test_threads_on_a_full_disk),
 		cmocka_unit_test(test_threads_on_a_disk_that_stays_full),
 		cmocka_unit_test(test_threads_when_a_flush_fails),
