@@ -89,6 +89,7 @@ static void one_writer(struct history *h, const struct job *job, const char *pat
 		seq = now;
 		if (e->result == 0)
 			trace_mark(is_promise(&e->op) ? MARK_SYNCED : MARK_DONE, h->n);
+		usleep(1000 * job->nap_ms);
 	}
 	kvfs_close(doors.store);
 	if (job->mount)

@@ -9,6 +9,7 @@ struct job {
 	unsigned ops; /* recorded */
 	unsigned age; /* done before, in histories that do not begin with the making of the store */
 	unsigned syncs; /* one operation in so many is one; 0 as it comes */
+	unsigned nap_ms; /* after each operation of one writer */
 	bool large; /* values beyond what a session keeps in memory */
 	bool several; /* writers */
 	bool threads; /* of one process, and not processes */

@@ -19,6 +19,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "fault.h"
@@ -110,6 +111,9 @@ static void put(struct trace_record rec, const struct iovec *bytes, int n)
 	struct iovec all[IOV_MAX];
 	uint32_t left = rec.len;
 	int count = 1, e = errno;
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	rec.time_ns = now.tv_sec * 1000000000 + now.tv_nsec;
 	rec.pid = (uint32_t)getpid();
 	all[0] = (struct iovec){&rec, sizeof rec};
 	for (int i = 0; i < n && left; i++) {

@@ -22,6 +22,11 @@ struct run {
 	struct expectation want;
 	uint64_t acked; /* newest commit of an operation that returned */
 	uint64_t promise[HISTORY_MAX]; /* what a sync that began as event i will promise */
+	struct {
+		uint64_t seq;
+		int64_t time_ns;
+	} done[HISTORY_MAX]; /* operations that returned, in that order */
+	size_t ndone, nold; /* and how many of them so long ago that they must be durable */
 	uint64_t points, boots;
 	struct support_rng rng;
 	bool second; /* this is a cut of a recovery */
@@ -110,10 +115,22 @@ static void mark(struct run *run, const struct trace_record *rec)
 		run->promise[rec->at] = run->acked;
 	if (rec->file != MARK_BEGIN)
 		run->acked = more(run->acked, seq);
+	if (rec->file == MARK_DONE) {
+		run->done[run->ndone].seq = seq;
+		run->done[run->ndone++].time_ns = rec->time_ns;
+	}
 	if (rec->file == MARK_SYNCED) /* a sync, or an operation through a door that flushes each */
 		run->want.lowest = more(run->want.lowest, more(run->promise[rec->at], seq));
 	if (run->r->level == KVFS_FULL)
 		run->want.lowest = run->acked;
+}
+
+/* At the time of this record, what is old? */
+static void grow_old(struct run *run, const struct trace_record *rec)
+{
+	int64_t since = rec->time_ns - run->r->lag_ms * 1000000ll;
+	while (run->r->lag_ms && run->nold < run->ndone && run->done[run->nold].time_ns < since)
+		run->want.lowest = more(run->want.lowest, run->done[run->nold++].seq);
 }
 
 static void cut_everywhere(struct run *run, struct disk *d)
@@ -125,11 +142,11 @@ static void cut_everywhere(struct run *run, struct disk *d)
 			brink(run, d);
 		disk_step(d);
 		run->points++;
-		if (rec->kind == TRACE_MARK) {
-			uint64_t was = run->want.lowest;
+		uint64_t was = run->want.lowest;
+		grow_old(run, rec);
+		if (rec->kind == TRACE_MARK)
 			mark(run, rec);
-			fresh |= run->want.lowest != was;
-		}
+		fresh |= run->want.lowest != was;
 		if (rec->kind == TRACE_SYNC)
 			fresh = true;
 		if (changes(rec))
@@ -188,6 +205,7 @@ static void again(struct run *run, struct disk *first, const struct cut *cut, co
 	r.effort.random = 2;
 	r.effort.exhaustive = 2;
 	r.effort.sparse = 0;
+	r.lag_ms = 0;
 	cut_everywhere(next, d);
 	run->boots = next->boots;
 	disk_free(d);

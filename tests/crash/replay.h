@@ -25,6 +25,7 @@ struct replay {
 	uint64_t seed;
 	bool doomed; /* a violation is what is wanted: says nothing about it */
 	bool fresh; /* the trace begins with the making of the store */
+	unsigned lag_ms; /* what returned so long ago is durable; 0 no such promise */
 	uint64_t states; /* verified */
 	uint64_t most; /* it ends after so many; 0 no limit */
 };

@@ -25,6 +25,7 @@ struct trace_record {
 	uint64_t file; /* inode number */
 	uint64_t at;
 	uint64_t dir, dir2; /* inode numbers */
+	int64_t time_ns; /* CLOCK_MONOTONIC */
 	uint32_t len; /* of the bytes that follow */
 	uint32_t pid;
 };
