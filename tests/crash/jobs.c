@@ -239,7 +239,7 @@ static void clean(const struct job *job)
 	char path[PATH_MAX];
 	snprintf(path, sizeof path, "%s/%" PRIu64 ".mnt", job->base, job->seed);
 	if (access(path, F_OK) == 0 || errno == ENOTCONN)
-		support_exec((char *[]){"/bin/fusermount3", "-uzq", path, NULL}, 10, NULL);
+		support_exec((char *[]){"fusermount3", "-uzq", path, NULL}, 10, NULL);
 	for (size_t i = 0; i < sizeof rest / sizeof *rest; i++) {
 		snprintf(path, sizeof path, "%s/%" PRIu64 "%s", job->base, job->seed, rest[i]);
 		support_remove(path);

@@ -260,7 +260,7 @@ static void round_of(struct scene *s, enum victim how)
 	if (how == VICTIM_MOUNT) {
 		nap(after);
 		kill(daemon, SIGKILL); /* the lanes see that it is gone */
-		support_exec((char *[]){"/bin/fusermount3", "-uzq", s->mnt, NULL}, 10, NULL);
+		support_exec((char *[]){"fusermount3", "-uzq", s->mnt, NULL}, 10, NULL);
 		after = 20000;
 	}
 	kill_all(pid, n, after);
