@@ -34,6 +34,7 @@ PKG_CONFIG ?= pkg-config
 INC_kvfs = $(shell $(PKG_CONFIG) --cflags fuse3 libarchive)
 LIBS_kvfs = $(shell $(PKG_CONFIG) --libs fuse3 libarchive)
 INC_tests/unit := -Ilib -Ikvfs
+INC_tests/crash := -Itests/unit
 INC_tests/bench = $(shell $(PKG_CONFIG) --cflags fuse3)
 INC = $(INC_$(patsubst %/,%,$(dir $<))) $(if $(filter tests/%,$<),-Itests/support)
 LIBS := -llmdb -pthread
@@ -44,6 +45,9 @@ LIB_SRC := $(sort $(wildcard lib/*.c))
 KVFS_SRC := $(sort $(wildcard kvfs/*.c))
 UNIT := $(call programs,$(sort $(wildcard tests/unit/*_test.c)))
 API := $(call programs,$(sort $(wildcard tests/api/*_test.c)))
+CRASH := $(call programs,$(sort $(wildcard tests/crash/*_test.c)))
+CRASH_ALL := $(CRASH) $B/tests/crash/record.so
+CRASH_SRC := $(filter-out %_test.c,$(wildcard tests/crash/*.c))
 # A program each: what the CLI and mount scripts call, and benchmarks.
 HELPERS := $(call programs,$(sort $(wildcard tests/cli/*.c tests/mount/*.c)))
 BENCH := $(call programs,$(sort $(wildcard tests/bench/*.c)))
@@ -55,7 +59,7 @@ RUN_TESTS := BUILD=$B tests/support/run
 PARALLEL = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
 MAKE_SELF = +@$(MAKE) --no-print-directory $(if $(V),,-s) $(PARALLEL)
 
-.PHONY: all tests run mount-here check check-unit check-api check-cli check-mount check-asan check-tsan check-valgrind cov bench \
+.PHONY: all tests run mount-here check check-unit check-api check-cli check-mount check-crash check-asan check-tsan check-valgrind cov bench \
 	format format-check lint install uninstall dist clean deps deps-check deps-lint help
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -80,7 +84,7 @@ $B/kvfs: $(call objects,$(KVFS_SRC)) $B/libkvfs.a
 
 # ---- tests
 
-tests: all $(UNIT) $(API) $(HELPERS)
+tests: all $(UNIT) $(API) $(HELPERS) $(if $(filter plain,$(VARIANT)),$(CRASH_ALL))
 
 $B/tests/libsupport.a: $(call objects,$(SUPPORT_SRC))
 	@mkdir -p $(@D)
@@ -96,18 +100,29 @@ $(UNIT) $(API) $(HELPERS) $(BENCH): $B/tests/%: $B/obj/tests/%.o $B/tests/libsup
 	$(call quiet,LINK)$(CC) $(CFLAGS) -pie $(LDFLAGS) -Wl,-rpath,'$$ORIGIN/../..' -o $@ $(filter %.o,$^) $(filter %support.a,$^) \
 		$(filter %/libkvfs.a %/libkvfs.so,$^) -lcmocka -lm $(LIBS)
 
+# The recorder takes the place of C library calls: in the programs that it is linked with, and, preloaded, in kvfs.
+$(CRASH): $B/tests/crash/%: $B/obj/tests/crash/%.o $(call objects,$(CRASH_SRC)) $B/tests/libsupport.a $B/libkvfs.a
+	@mkdir -p $(@D)
+	$(call quiet,LINK)$(CC) $(CFLAGS) -pie $(LDFLAGS) -o $@ $^ -lcmocka -lm $(LIBS)
+$B/tests/crash/record.so: $B/obj/tests/crash/record.o
+	@mkdir -p $(@D)
+	$(call quiet,LINK)$(CC) $(CFLAGS) -shared $(LDFLAGS) -o $@ $^ -pthread
+
 # What of the program is tested without a mount.
 $B/tests/unit/locks_test: $B/obj/kvfs/locks.o
 
 check: deps-check ## install what the tests need, build, and run all of them
 	$(MAKE_SELF) tests
-	@$(RUN_TESTS) unit api cli mount
+	@$(RUN_TESTS) unit api cli mount crash
 check-unit: ## one suite
 	$(MAKE_SELF) $(UNIT)
 	@$(RUN_TESTS) unit
 check-api: ## one suite
 	$(MAKE_SELF) $(API)
 	@$(RUN_TESTS) api
+check-crash: ## one suite: power cuts, killed programs, failing disks (tests/README.md has the long forms)
+	$(MAKE_SELF) $B/kvfs $(CRASH_ALL)
+	@$(RUN_TESTS) crash
 check-cli check-mount: check-%: all $(HELPERS) ## one suite
 	@$(RUN_TESTS) $*
 check-asan: ## unit, api and CLI tests under AddressSanitizer and UBSan
