@@ -222,8 +222,10 @@ int kv_walk_next(struct kv_walk *w, struct kv_cursor *c, struct kv_dirent *ret)
 		}
 		if (r)
 			return r;
-		if (strlen(w->path) > KVFS_KEY_MAX) /* reached through a mount by relative names; no key can say it */
+		if (strlen(w->path) > KVFS_KEY_MAX) { /* a directory was renamed to a place too deep for what is in it */
+			w->too_long = true;
 			continue;
+		}
 		bool into = recursive && S_ISDIR(ret->type) && match_prefix(w) >= 0;
 		if (into && reverse) {
 			r = push(w, ret->ino, strlen(w->path));
@@ -242,5 +244,8 @@ int kv_walk_next(struct kv_walk *w, struct kv_cursor *c, struct kv_dirent *ret)
 		if (list)
 			return 1;
 	}
-	return 0;
+	if (!w->too_long)
+		return 0;
+	w->too_long = false;
+	return kv_fail(ENAMETOOLONG); /* after all that has a key */
 }

@@ -20,6 +20,7 @@ struct kv_walk {
 	} * frames;
 	size_t depth, cap;
 	bool done;
+	bool too_long; /* something was passed over, because no key can say it */
 };
 
 int kv_walk_init(struct kv_walk *w, const char *dir, uint64_t ino, const struct kvfs_list_options *opt);
