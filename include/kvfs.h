@@ -63,8 +63,9 @@ const char *kvfs_key_fault(const char *key);
 struct kvfs_store;
 
 enum kvfs_durability {
-	KVFS_DURABILITY_DEFAULT = 0, /* full */
+	KVFS_DURABILITY_DEFAULT = 0, /* what the environment variable KVFS_DURABILITY says ("full", "relaxed", "none"), else full */
 	KVFS_FULL, /* on stable storage when the call returns */
+	KVFS_RELAXED, /* on stable storage within about a second; a power cut takes the store back to what it was then */
 	KVFS_NONE, /* visible to every process; a power cut may destroy the store */
 };
 
@@ -81,7 +82,7 @@ struct kvfs_options {
 	mode_t mode; /* creation: permission of the store's directory; its files get the same without x.  0700 */
 	gid_t group; /* creation: group of directory and files when `set_group`; the directory is then setgid */
 	bool set_group;
-	enum kvfs_durability durability; /* KVFS_FULL */
+	enum kvfs_durability durability; /* KVFS_DURABILITY_DEFAULT */
 	uint64_t map_size; /* bytes of address space to map; 16 TiB, halved until it fits */
 	size_t buffer_size; /* bytes of memory for unpublished data, over all sessions of the process.  64 MiB */
 	const char *purpose; /* what this door is, shown by `kvfs info`: "library" */
@@ -92,13 +93,19 @@ struct kvfs_options {
  *   -ENOENT no store there (and no KVFS_CREATE) · -EEXIST with KVFS_EXCL · -ENOTDIR, -EACCES, -EROFS
  *   -EMEDIUMTYPE not a store, or one of another format, page size or byte order · -EUCLEAN damaged
  *   -EXDEV another pid namespace or a network file system: share a mount instead · -EUSERS too many doors
+ *   -EROFS with KVFS_RDONLY: the power went while it was in use, and it must be opened for writing once · -EBUSY the same, or the disk failed,
+ *   and another process still has it open · -ESTALE it is a copy that was made after the power went, before the original was opened
  * `err` may be NULL. */
 KVFS_MUST_CHECK int kvfs_open(const char *path, const struct kvfs_options *opt, struct kvfs_store **ret, struct kvfs_error *err);
 
 /* Closes; takes NULL.  All transactions, cursors and streams of this handle must have ended. */
 void kvfs_close(struct kvfs_store *store);
 
-/* Makes everything that was published before the call durable, at whatever level it was published. */
+/* "full", "relaxed" or "none"; NULL for another number. */
+const char *kvfs_durability_name(enum kvfs_durability level);
+
+/* Makes everything that was published before the call durable, at whatever level and by whomever it was published.  Calls at one time share a flush.
+ *   -EIO the disk could not.  What was published after the last success may be lost; this process publishes no more (-EROFS) */
 KVFS_MUST_CHECK int kvfs_sync(struct kvfs_store *store);
 
 /* The damaged record that the last -EUCLEAN of this store handle was about ("chunk 3 of value 17: checksum"). */
@@ -119,6 +126,7 @@ struct kvfs_info {
 	uint64_t garbage_bytes; /* data of replaced or deleted values, not yet freed; an estimate */
 	uint64_t held_values; /* values held by open descriptors and streams, which keeps them when they are replaced */
 	int64_t last_sync_ns; /* CLOCK_REALTIME of the last commit known to be on stable storage, ns; 0 unknown */
+	bool relaxed; /* commits are not flushed each, because a door has written at KVFS_RELAXED since the store was last closed by all */
 	pid_t snapshot_pid; /* process with the oldest store-wide snapshot; 0 none */
 	uint64_t snapshot_age_ms;
 	unsigned doors; /* live processes that have the store open, this one included */
@@ -134,6 +142,8 @@ struct kvfs_door {
 	char purpose[16]; /* "library", "command", "mount" */
 	char mountpoint[256]; /* of a mount, absolute; else "" */
 	int64_t since_ns; /* CLOCK_REALTIME */
+	enum kvfs_durability durability; /* it writes at this level; 0 not at all */
+	int failed; /* errno with which the disk refused to flush its changes; it writes no more */
 };
 /* Fills up to `n` entries and returns how many doors there are (may be more than n), or a negative errno. */
 ssize_t kvfs_doors(struct kvfs_store *store, struct kvfs_door *ret, size_t n);

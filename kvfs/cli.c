@@ -89,6 +89,14 @@ bool cli_parse_u64(const char *s, uint64_t *ret)
 	return true;
 }
 
+enum kvfs_durability cli_durability(struct cli *cli, const char *name)
+{
+	for (enum kvfs_durability level = KVFS_FULL; kvfs_durability_name(level); level++)
+		if (strcmp(name, kvfs_durability_name(level)) == 0)
+			return level;
+	exit(cli_usage(cli, "durability is full, relaxed or none, not %s", cli_quote(name)));
+}
+
 /* ---- errors ---- */
 
 static const char *reason_in_words(int error)

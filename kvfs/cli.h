@@ -51,6 +51,9 @@ __attribute__((format(printf, 2, 3))) int cli_usage(struct cli *cli, const char 
 bool cli_parse_i64(const char *s, int64_t *ret);
 bool cli_parse_u64(const char *s, uint64_t *ret);
 
+/* A level of durability by its name; prints the usage and exits with 2 when there is none of that name. */
+enum kvfs_durability cli_durability(struct cli *cli, const char *name);
+
 /* ---- the store ---------------------------------------------------------------------------------------------------- */
 
 /* Chooses the store: a path, or @NAME for one beside the default store; NULL: what -s said, else $KVFS_STORE, else the default one.
@@ -165,6 +168,7 @@ int cmd_put(struct cli *cli, int argc, char **argv);
 int cmd_recover(struct cli *cli, int argc, char **argv);
 int cmd_sessions(struct cli *cli, int argc, char **argv);
 int cmd_stat(struct cli *cli, int argc, char **argv);
+int cmd_sync(struct cli *cli, int argc, char **argv);
 int cmd_umount(struct cli *cli, int argc, char **argv);
 int cmd_watch(struct cli *cli, int argc, char **argv);
 

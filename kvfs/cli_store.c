@@ -186,6 +186,23 @@ static int make_parents(struct cli *cli)
 	return r;
 }
 
+/* After a power cut a store must be opened for writing once before it can be read. */
+static int open_store(struct cli *cli, struct kvfs_error *err)
+{
+	struct kvfs_options writing = cli->options;
+	int r = kvfs_open(cli->store_path, &cli->options, &cli->store, err);
+
+	if (r != -EROFS || !(writing.flags & KVFS_RDONLY))
+		return r;
+	writing.flags &= ~(unsigned)KVFS_RDONLY;
+	r = kvfs_open(cli->store_path, &writing, &cli->store, NULL);
+	if (r < 0)
+		return -EROFS;
+	kvfs_close(cli->store);
+	cli->store = NULL;
+	return kvfs_open(cli->store_path, &cli->options, &cli->store, err);
+}
+
 int cli_open(struct cli *cli, unsigned flags)
 {
 	struct kvfs_error err = {0};
@@ -207,7 +224,7 @@ int cli_open(struct cli *cli, unsigned flags)
 			return r;
 	}
 	cli_guard(cli->store_path);
-	r = kvfs_open(cli->store_path, &cli->options, &cli->store, &err);
+	r = open_store(cli, &err);
 	if (r == -ENOENT && !make)
 		return fail_missing(cli, flags);
 	if (r < 0)

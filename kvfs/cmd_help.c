@@ -12,7 +12,8 @@ void cli_help(const struct command *c)
 	printf("usage: kvfs [-s STORE] COMMAND [ARGUMENT...]\n\n"
 	       "A key-value store without a server, which can also be mounted as files.\n\n"
 	       "STORE is a directory, or @NAME for one beside the default store; without -s it is $KVFS_STORE, else\n"
-	       "${XDG_DATA_HOME:-~/.local/share}/kvfs/default.\n\n");
+	       "${XDG_DATA_HOME:-~/.local/share}/kvfs/default.\n"
+	       "Before COMMAND there may also be --durability full (the default), relaxed or none: see kvfs(7).\n\n");
 	for (c = cli_commands; c->name; c++)
 		printf("  %-8s %s\n", c->name, c->summary);
 	printf("\n`kvfs help COMMAND` explains one.\n"

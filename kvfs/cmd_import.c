@@ -220,10 +220,8 @@ int cmd_import(struct cli *cli, int argc, char **argv)
 	while ((c = cli_option(cli, argc, argv, "", longs)) != -1) {
 		if (c == 'c')
 			how |= CLI_MAKE;
-		if (c == 'd' && strcmp(optarg, "none") == 0)
-			cli->options.durability = KVFS_NONE;
-		else if (c == 'd' && strcmp(optarg, "full") != 0)
-			return cli_usage(cli, "--durability is full or none, not %s", cli_quote(optarg));
+		if (c == 'd')
+			cli->options.durability = cli_durability(cli, optarg);
 	}
 	cli_operands(cli, argc, 1, 2);
 	if (cli->options.durability == KVFS_NONE)

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 struct doors {
@@ -67,6 +68,7 @@ static void print_text(const struct kvfs_info *info, const struct doors *doors)
 	printf("%13s: page %u, chunk %u, inline up to %u bytes\n", "layout", info->page_size, info->chunk_size, info->inline_max);
 	printf("%13s: %ju\n", "sequence", (uintmax_t)info->sequence);
 	printf("%13s: %s\n", "last sync", info->last_sync_ns ? cli_time(from_ns(info->last_sync_ns), true).s : "unknown");
+	printf("%13s: %s\n", "commits", info->relaxed ? "flushed about once a second" : "flushed each");
 	if (info->snapshot_pid)
 		printf("%13s: process %jd, %ju.%03u s old\n", "snapshot", (intmax_t)info->snapshot_pid,
 			(uintmax_t)(info->snapshot_age_ms / 1000), (unsigned)(info->snapshot_age_ms % 1000));
@@ -80,6 +82,10 @@ static void print_text(const struct kvfs_info *info, const struct doors *doors)
 			cli_time(from_ns(d->since_ns), false).s);
 		if (*d->mountpoint)
 			printf(", at %s", cli_quote(d->mountpoint));
+		if (d->durability)
+			printf(", %s", kvfs_durability_name(d->durability));
+		if (d->failed)
+			printf(", writes no more: the disk failed (%s)", strerror(d->failed));
 		if (d->lagging)
 			fputs(", lagging", stdout);
 		putchar('\n');
@@ -110,6 +116,10 @@ static void print_doors_json(struct cli_json *j, const struct doors *doors)
 		if (*d->mountpoint)
 			cli_json_string(&one, "mountpoint", d->mountpoint);
 		json_time_or_null(&one, "since", d->since_ns);
+		if (d->durability)
+			cli_json_string(&one, "durability", kvfs_durability_name(d->durability));
+		if (d->failed)
+			cli_json_string(&one, "failed", strerror(d->failed));
 		if (d->lagging)
 			cli_json_name(&one, "lagging"), fputs("true", stdout);
 		cli_json_end(&one);
@@ -140,6 +150,7 @@ static void print_json(const struct kvfs_info *info, const struct doors *doors)
 	cli_json_uint(&j, "garbage_bytes", info->garbage_bytes);
 	cli_json_uint(&j, "held_values", info->held_values);
 	json_time_or_null(&j, "last_sync", info->last_sync_ns);
+	cli_json_name(&j, "relaxed"), fputs(info->relaxed ? "true" : "false", stdout);
 	if (info->snapshot_pid) {
 		cli_json_uint(&j, "snapshot_pid", (uint64_t)info->snapshot_pid);
 		cli_json_uint(&j, "snapshot_age_ms", info->snapshot_age_ms);

@@ -53,12 +53,8 @@ static bool append(char **list, const char *word)
 
 static int take_option(struct cli *cli, struct request *q, const char *word)
 {
-	if (strcmp(word, "durability=full") == 0) {
-		cli->options.durability = KVFS_FULL;
-	} else if (strcmp(word, "durability=none") == 0) {
-		cli->options.durability = KVFS_NONE;
-	} else if (strncmp(word, "durability=", strlen("durability=")) == 0) {
-		return cli_usage(cli, "there is no durability %s: full or none", cli_quote(strchr(word, '=') + 1));
+	if (strncmp(word, "durability=", strlen("durability=")) == 0) {
+		cli->options.durability = cli_durability(cli, strchr(word, '=') + 1);
 	} else if (strcmp(word, "on-kill=commit") == 0 || strcmp(word, "on-kill=drop") == 0) {
 		q->mount.commit_killed = strcmp(word, "on-kill=commit") == 0;
 	} else if (strcmp(word, "publish=write") == 0 || strcmp(word, "publish=close") == 0) {
@@ -143,6 +139,8 @@ static int serve(struct cli *cli, struct request *q)
 		return cli_failf(
 			cli, NULL, "user %s: %s", cli_quote(q->user), r == -ENOENT ? "there is none of that name" : strerror(-r));
 	cli->options.purpose = "mount";
+	if (!cli->options.durability)
+		cli->options.durability = KVFS_RELAXED;
 	if (q->read_only)
 		flags = CLI_READ;
 	if (cli_open(cli, flags) < 0)

@@ -61,6 +61,9 @@ const struct command cli_commands[] = {
 		"  -r, --recursive    of all keys below it\n"
 		"  --json             one JSON object a line\n"
 		"  --since SEQUENCE   begin after that commit; without it, with the next one\n"},
+	{"sync", cmd_sync, "sync", "have everything that was published on the disk",
+		"  Waits until all that was published, by whomever, survives a power cut.  Only of use beside doors at relaxed or "
+		"none.\n"},
 	{"info", cmd_info, "info [--json]", "show sizes, mounts and state of the store", "  --json   one JSON object\n"},
 	{"backup", cmd_backup, "backup [--force] DEST", "copy the store, while it is used, into a store of its own",
 		"  DEST is the directory that is made: one state of the store, without free space, durable when the command\n"
@@ -86,7 +89,8 @@ const struct command cli_commands[] = {
 		"copy a directory tree or a tar stream into the store",
 		"  The content of the directory SOURCE, or of the archive on standard input if SOURCE is \"-\", goes into DIR.\n"
 		"  --create             make the store if it does not exist\n"
-		"  --durability LEVEL   full; none: much faster, a power cut meanwhile may destroy the whole store\n"},
+		"  --durability LEVEL   as before the command; none: much faster, a power cut meanwhile may destroy the whole "
+		"store\n"},
 	{"export", cmd_export, "export [DIR] TARGET", "copy the store into a directory or a tar stream",
 		"  TARGET is a directory, made if absent, or \"-\" for a tar archive on standard output.\n"},
 	{"init", cmd_init, "init [--shared[=group|MODE]] [STORE]", "make a store",
@@ -113,14 +117,17 @@ const struct command *cli_command_find(const char *name)
 /* Options that stand before the command. */
 static void global_options(struct cli *cli, int argc, char **argv)
 {
-	static const struct option longs[] = {{"store", required_argument, NULL, 's'}, {"version", no_argument, NULL, 'V'},
-		{"help", no_argument, NULL, 'h'}, {0}};
+	static const struct option longs[] = {{"store", required_argument, NULL, 's'}, {"durability", required_argument, NULL, 'd'},
+		{"version", no_argument, NULL, 'V'}, {"help", no_argument, NULL, 'h'}, {0}};
 	int c;
 
 	while ((c = getopt_long(argc, argv, "+:s:Vh", longs, NULL)) != -1) {
 		switch (c) {
 		case 's':
 			cli->store_arg = optarg;
+			break;
+		case 'd':
+			cli->options.durability = cli_durability(cli, optarg);
 			break;
 		case 'V':
 			printf("kvfs %s\n", kvfs_version());
@@ -152,14 +159,25 @@ static void occupy_standard_streams(void)
 		close(fd);
 }
 
+static int flush(struct cli *cli, int status)
+{
+	int r = kvfs_sync(cli->store);
+
+	return r < 0 ? cli_failf(cli, NULL, "cannot flush to disk: %s", strerror(-r)) : status;
+}
+
 int main(int argc, char **argv)
 {
 	struct cli cli = {.options = {.size = sizeof(struct kvfs_options), .purpose = "command"}};
+	const char *level;
 	int status;
 
 	occupy_standard_streams();
 	signal(SIGXFSZ, SIG_IGN); /* so that a file size limit is an error that can be told */
 	global_options(&cli, argc, argv);
+	level = getenv("KVFS_DURABILITY");
+	if (!cli.options.durability && level && *level)
+		cli.options.durability = cli_durability(&cli, level);
 	if (optind == argc)
 		return cli_usage(&cli, "no command given");
 	cli.command = cli_command_find(argv[optind]);
@@ -170,6 +188,8 @@ int main(int argc, char **argv)
 	argv += optind;
 	optind = 0; /* glibc: begin anew, with all its state */
 	status = cli.command->run(&cli, argc, argv);
+	if (cli.store && cli.options.durability == KVFS_RELAXED) /* closing would flush as well, but could not say that it failed */
+		status = flush(&cli, status);
 	kvfs_close(cli.store);
 	free(cli.store_path);
 	return cli_finish(&cli, status);

@@ -17,7 +17,7 @@ int kv_api_state(struct kv_core *core, struct kv_txn *ret, struct kv_pages *ret_
 		r = kv_db_read(core->db, ret);
 		if (r)
 			return r;
-		r = kv_pages_open(kv_db_fd(core->db), (uint32_t)sysconf(_SC_PAGESIZE), ret->last_txnid, ret_pages);
+		r = kv_pages_open(kv_db_fd(core->db), (uint32_t)sysconf(_SC_PAGESIZE), ret->txnid, ret_pages);
 		if (r == -ENOENT)
 			r = -EAGAIN;
 		if (r)

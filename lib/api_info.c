@@ -7,6 +7,7 @@
 
 #include "api.h"
 #include "create.h"
+#include "durable.h"
 #include "err.h"
 #include "held.h"
 
@@ -58,6 +59,7 @@ int kvfs_info(struct kvfs_store *store, struct kvfs_info *ret)
 	snprintf(out.path, sizeof out.path, "%s", core->path);
 	kv_uuid_text(core->super.uuid, out.uuid);
 	if (core->doors) {
+		out.relaxed = kv_doors_loose(core->doors);
 		out.held_values = kv_doors_holds(core->doors);
 		out.last_sync_ns = kv_doors_synced(core->doors);
 		kv_doors_oldest_snapshot(core->doors, &out.snapshot_pid, &out.snapshot_age_ms);
@@ -110,11 +112,7 @@ int kvfs_sync(struct kvfs_store *store)
 	int r = kv_core_check(store->core);
 	if (r || store->core->rdonly)
 		return r;
-	struct timespec before = kv_now();
-	r = kv_db_sync(store->core->db);
-	if (r == 0 && store->core->doors)
-		kv_doors_set_synced(store->core->doors, kv_ns(before));
-	return r;
+	return kv_durable_sync(store->core);
 }
 
 void kvfs_damage(struct kvfs_store *store, struct kvfs_error *ret)

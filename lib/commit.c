@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <semaphore.h>
 
+#include "durable.h"
 #include "err.h"
 #include "feed.h"
 #include "namei.h"
@@ -53,7 +54,7 @@ static int check(const struct kv_core *core)
 static int begin(struct kv_core *core, struct kv_edit *ret)
 {
 	struct kv_edit ed = {0};
-	int r = kv_db_write(core->db, &ed.txn);
+	int r = kv_durable_write(core, &ed.txn);
 	if (r)
 		return r;
 	r = kv_log_head(&ed.txn, &ed.head);
@@ -107,9 +108,7 @@ static int commit(struct kv_core *core, struct kv_edit *ed, enum kv_sync sync)
 	int r = kv_feed_commit(core, ed, sync);
 	if (r)
 		kv_doors_look_again(core->doors);
-	else if (sync == KV_SYNC_LEVEL && core->durability == KVFS_FULL)
-		kv_doors_set_synced(core->doors, kv_ns(ed->now));
-	return r;
+	return kv_durable_committed(core, &ed->txn, sync, r);
 }
 
 int kv_commit_begin(struct kv_core *core, struct kv_edit *ret)
@@ -139,7 +138,7 @@ int kv_commit_end(struct kv_core *core, struct kv_edit *ed, enum kv_sync sync)
 	if (r == 0)
 		kv_feed_tell(core, ed);
 	kv_changes_free(&ed->changes);
-	return r;
+	return kv_durable_committed(core, &ed->txn, sync, r);
 }
 
 int kv_commit_reserve_ino(struct kv_core *core, uint64_t *ret)

@@ -12,6 +12,8 @@
 #include "doors.h"
 #include "edit.h"
 
+struct kv_durable;
+
 #define KV_SLICE 128u /* chunks: 4 MiB */
 #define KV_GROUP_NS 5000000
 
@@ -23,6 +25,7 @@ struct kv_core {
 	bool rdonly, pin; /* pin: opened by kv_store_pin() */
 	bool claimed; /* by kv_store_claim(); protected by the registry's lock */
 	enum kvfs_durability durability;
+	struct kv_durable *durable; /* NULL when rdonly */
 	uint64_t fork_count; /* kv_fork_count() when it was opened */
 	char *path; /* absolute */
 

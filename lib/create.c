@@ -36,7 +36,7 @@ void kv_remove_new(int dirfd)
 /* Only what we may have left ourselves may lie in the directory. */
 static int check_empty(int dirfd, struct kvfs_error *err)
 {
-	static const char *const ours[] = {".", "..", KV_NEW_DIR, "FORMAT", "lock.mdb", "doors", "lost+found"};
+	static const char *const ours[] = {".", "..", KV_NEW_DIR, "FORMAT", "lock.mdb", "doors", "sync", "lost+found"};
 	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
 	if (!d) {
@@ -51,7 +51,8 @@ static int check_empty(int dirfd, struct kvfs_error *err)
 		size_t i = 0;
 		while (i < KV_ARRAY_LEN(ours) && strcmp(ours[i], e->d_name) != 0)
 			i++;
-		if (i == KV_ARRAY_LEN(ours) && strncmp(e->d_name, ".doors", 6) != 0 && strncmp(e->d_name, "doors.", 6) != 0)
+		if (i == KV_ARRAY_LEN(ours) && strncmp(e->d_name, ".doors", 6) != 0 && strncmp(e->d_name, "doors.", 6) != 0 &&
+			strncmp(e->d_name, "sync.", 5) != 0)
 			r = kv_explain(err, EMEDIUMTYPE, "the directory holds other things ('%s') and no store", e->d_name);
 	}
 	closedir(d);
@@ -135,7 +136,7 @@ static int build(int dirfd, const char *dir, const struct kvfs_options *opt, str
 	char path[4200];
 	uint8_t uuid[16];
 	struct kv_db *db;
-	struct kv_db_options dbopt = {.create = true, .map_size = 1 << 24, .mode = 0600, .durability = KVFS_FULL};
+	struct kv_db_options dbopt = {.create = true, .map_size = 1 << 24, .mode = 0600};
 	snprintf(path, sizeof path, "%s/" KV_NEW_DIR, dir);
 	if (getrandom(uuid, sizeof uuid, 0) != sizeof uuid)
 		return oops(err, "random numbers");
@@ -175,7 +176,9 @@ int kv_create(int dirfd, const char *dir, const struct kvfs_options *opt, struct
 	if (r)
 		return r;
 	kv_remove_new(dirfd);
-	unlinkat(dirfd, "lock.mdb", 0); /* of a data.mdb that is gone: its transaction ids would be taken for ours */
+	/* of a data.mdb that is gone: its transaction ids would be taken for ours, its states for ours */
+	unlinkat(dirfd, "lock.mdb", 0);
+	unlinkat(dirfd, "sync", 0);
 	if (mkdirat(dirfd, KV_NEW_DIR, 0700))
 		return oops(err, "creating the store");
 	r = build(dirfd, dir, opt, err);
@@ -205,9 +208,21 @@ static int compare_line(const char *key, const char *value, struct kvfs_error *e
 	return 0;
 }
 
-int kv_format_check(int dirfd, struct kvfs_error *err)
+/* Hex digits in pairs, with dashes anywhere between them. */
+static void take_uuid(const char *text, uint8_t ret[16])
+{
+	unsigned n = 0;
+	for (; n < 16 && *text; text += *text == '-' ? 1 : 2)
+		if (*text != '-' && sscanf(text, "%2hhx", &ret[n++]) != 1)
+			break;
+	if (n < 16)
+		memset(ret, 0, 16);
+}
+
+int kv_format_check(int dirfd, uint8_t ret_uuid[16], struct kvfs_error *err)
 {
 	char text[1024];
+	memset(ret_uuid, 0, 16);
 	KV_FD int fd = openat(dirfd, "FORMAT", O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	if (fd < 0)
 		return errno == ENOENT ? 0 : oops(err, "FORMAT");
@@ -223,6 +238,8 @@ int kv_format_check(int dirfd, struct kvfs_error *err)
 		if (!value)
 			continue;
 		*value++ = 0;
+		if (strcmp(line, "uuid") == 0)
+			take_uuid(value, ret_uuid);
 		int r = compare_line(line, value, err);
 		if (r)
 			return r;

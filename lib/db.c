@@ -47,13 +47,13 @@ struct kv_db {
 	MDB_env *env;
 	MDB_dbi trees[KV_TABLES];
 	uint32_t page_size;
-	bool none; /* durability none */
 	int fd; /* of data.mdb, LMDB's own */
 	pthread_mutex_t lock;
 	MDB_txn *pool[POOL_MAX]; /* reset reading transactions that keep their slots; protected by lock */
 	size_t pooled;
 	_Atomic size_t checked_pgno; /* how long the file was when dead readers were last looked for */
 	struct kvfs_error damage; /* protected by lock */
+	_Atomic unsigned writing; /* transactions from before they have the write lock to their end */
 	_Atomic uint64_t reads, writes, descents, bytes_put;
 };
 
@@ -182,7 +182,7 @@ static int open_trees(struct kv_db *db, const struct kv_db_options *opt)
  * it (RLIMIT_AS, valgrind, TSan). */
 static int open_env(struct kv_db *db, const char *dir, const struct kv_db_options *opt, struct kvfs_error *err)
 {
-	unsigned flags = MDB_NOTLS | (opt->rdonly ? MDB_RDONLY : 0) | (opt->no_lock ? MDB_NOLOCK : 0) | (db->none ? MDB_NOSYNC : 0);
+	unsigned flags = MDB_NOTLS | (opt->rdonly ? MDB_RDONLY : 0) | (opt->no_lock ? MDB_NOLOCK : 0);
 	uint64_t size = opt->map_size ? opt->map_size : MAP_SIZE_MAX;
 	for (;; size /= 2) {
 		int rc = mdb_env_create(&db->env);
@@ -214,7 +214,6 @@ int kv_db_open(const char *dir, const struct kv_db_options *opt, struct kv_db **
 	if (!db)
 		return kv_explain(err, ENOMEM, "out of memory");
 	pthread_mutex_init(&db->lock, NULL);
-	db->none = opt->durability == KVFS_NONE;
 	int r = open_env(db, dir, opt, err);
 	if (r) {
 		kv_db_close(db, false);
@@ -263,6 +262,29 @@ int kv_db_sync(struct kv_db *db)
 	return map_error(db, mdb_env_sync(db->env, 1));
 }
 
+/* Each commit writes the page that the last one did not: while a state is the newest, nobody writes its own. */
+int kv_db_metas(const struct kv_txn *txn, struct kv_metas *ret)
+{
+	int r = kv_metas_read_state(txn->db->fd, txn->db->page_size, txn->txnid, ret);
+	return r == 0 && !kv_db_is_newest(txn) ? -EAGAIN : r;
+}
+
+uint64_t kv_db_newest(struct kv_db *db)
+{
+	MDB_envinfo info;
+	mdb_env_info(db->env, &info);
+	return info.me_last_txnid;
+}
+
+uint64_t kv_db_room(struct kv_db *db)
+{
+	MDB_envinfo info;
+	struct statvfs vfs;
+	mdb_env_info(db->env, &info);
+	uint64_t map = info.me_mapsize - kv_min(info.me_mapsize, ((uint64_t)info.me_last_pgno + 1) * db->page_size);
+	return fstatvfs(db->fd, &vfs) ? map : kv_min(map, (uint64_t)vfs.f_bavail * vfs.f_frsize);
+}
+
 /* ---- transactions ---- */
 
 static MDB_txn *pool_pop(struct kv_db *db)
@@ -305,7 +327,7 @@ int kv_db_read(struct kv_db *db, struct kv_txn *ret)
 	ret->db = db;
 	ret->mdb = mdb;
 	ret->write = ret->changed = false;
-	ret->last_txnid = mdb_txn_id(mdb);
+	ret->txnid = mdb_txn_id(mdb);
 	ret->descents = 0;
 	ret->bytes_put = 0;
 	return 0;
@@ -334,9 +356,7 @@ bool kv_db_is_newest(const struct kv_txn *txn)
 {
 	/* Order what the caller published in shared memory (a hold) before the look at the newest commit. */
 	atomic_thread_fence(memory_order_seq_cst);
-	MDB_envinfo info;
-	mdb_env_info(txn->db->env, &info);
-	return info.me_last_txnid == txn->last_txnid;
+	return kv_db_newest(txn->db) == txn->txnid;
 }
 
 static void block_stops(sigset_t *old)
@@ -349,17 +369,24 @@ static void block_stops(sigset_t *old)
 	pthread_sigmask(SIG_BLOCK, &stops, old);
 }
 
+bool kv_db_is_writing(struct kv_db *db)
+{
+	return db->writing;
+}
+
 int kv_db_write(struct kv_db *db, struct kv_txn *ret)
 {
 	sigset_t old;
 	MDB_txn *mdb;
 	block_stops(&old);
+	db->writing++;
 	int rc = mdb_txn_begin(db->env, NULL, 0, &mdb);
 	if (rc) {
+		db->writing--;
 		pthread_sigmask(SIG_SETMASK, &old, NULL);
 		return map_error(db, rc);
 	}
-	*ret = (struct kv_txn){.db = db, .mdb = mdb, .write = true, .mask = old};
+	*ret = (struct kv_txn){.db = db, .mdb = mdb, .write = true, .txnid = mdb_txn_id(mdb), .mask = old};
 	return 0;
 }
 
@@ -392,9 +419,10 @@ static int commit(MDB_txn *mdb)
 int kv_db_commit(struct kv_txn *txn, enum kv_sync sync)
 {
 	struct kv_db *db = txn->db;
-	bool order = sync == KV_SYNC_ORDER && !db->none;
-	mdb_env_set_flags(db->env, MDB_NOMETASYNC, order);
+	mdb_env_set_flags(db->env, MDB_NOSYNC, txn->unflushed);
+	mdb_env_set_flags(db->env, MDB_NOMETASYNC, sync == KV_SYNC_ORDER);
 	int rc = commit(txn->mdb);
+	db->writing--;
 	account(txn);
 	txn->mdb = NULL;
 	pthread_sigmask(SIG_SETMASK, &txn->mask, NULL);
@@ -408,6 +436,7 @@ void kv_db_abort(struct kv_txn *txn)
 		return;
 	account(txn);
 	mdb_txn_abort(txn->mdb);
+	txn->db->writing--;
 	txn->mdb = NULL;
 	pthread_sigmask(SIG_SETMASK, &txn->mask, NULL);
 }

@@ -21,13 +21,12 @@ struct kv_db_options {
 	bool pin; /* for transactions that only keep a state from being overwritten: no page but the meta pages is touched */
 	uint64_t map_size; /* 0: as much as fits, from 16 TiB down */
 	mode_t mode; /* of files it makes */
-	enum kvfs_durability durability;
 };
 
-/* How a transaction's commit reaches the disk. */
+/* What a commit is for. */
 enum kv_sync {
-	KV_SYNC_LEVEL, /* by the level of the store */
-	KV_SYNC_ORDER, /* `full`: integrity only (data before root), may be lost itself; `none`: nothing */
+	KV_SYNC_LEVEL, /* durable when it returns, if the level says so */
+	KV_SYNC_ORDER, /* a step on the way: may be lost itself, so its root need not be flushed */
 };
 
 /* Opens the environment in `dir`, which must be a kvfs store's unless `create`.  Not twice per process and store: the registry in
@@ -49,7 +48,8 @@ struct kv_txn {
 	struct MDB_txn *mdb;
 	bool write;
 	bool changed; /* writing: something was put or deleted, or a call failed in LMDB, which may have left anything */
-	uint64_t last_txnid; /* reading: id of the commit it reads */
+	uint64_t txnid; /* reading: of the commit it reads; writing: of the commit it will be */
+	bool unflushed, loose; /* writing: the commit is not to be flushed; and relies on what durable.c says of it */
 	sigset_t mask; /* writing: signals blocked before; a stopped process must not hold the lock (facts: stop signals) */
 	unsigned descents; /* B-tree searches made */
 	uint64_t bytes_put;
@@ -60,6 +60,8 @@ void kv_db_read_end(struct kv_txn *txn); /* takes an ended one */
 /* True when nothing was committed since this reading transaction began. */
 bool kv_db_is_newest(const struct kv_txn *txn);
 
+/* Whether a transaction of this process has the write lock, or waits for it. */
+bool kv_db_is_writing(struct kv_db *db);
 /* Blocks until the write lock is ours.  Nothing of a user runs between here and the commit. */
 int kv_db_write(struct kv_db *db, struct kv_txn *ret);
 /* Ends the transaction in every case. */
@@ -105,6 +107,16 @@ struct kv_db_info {
 };
 int kv_db_info(struct kv_db *db, struct kv_db_info *ret);
 
+/* The meta pages of data.mdb: which state is the newest, and where its trees begin. */
+#define KV_META_SIZE 152
+struct kv_metas {
+	uint8_t page[2][KV_META_SIZE];
+};
+/* Of the state that this transaction reads.  -EAGAIN it is the newest no more. */
+int kv_db_metas(const struct kv_txn *txn, struct kv_metas *ret);
+uint64_t kv_db_newest(struct kv_db *db); /* the newest commit's txnid */
+uint64_t kv_db_room(struct kv_db *db); /* bytes by which the file can still grow */
+
 /* What this process asked of the database so far, for tests and benchmarks. */
 struct kv_db_counts {
 	uint64_t reads, writes, descents, bytes_put;
@@ -116,6 +128,18 @@ struct kv_db_counts kv_db_counts(struct kv_db *db);
 /* Looks at data.mdb without mapping it: meta pages, page size, and unless `metas_only` length and root pages.  Constant time, but for a file that
  * is shorter than it says.  -ENOENT no such file. */
 int kv_dbfile_check(int dirfd, bool metas_only, struct kvfs_error *err);
+/* Whether any process has the environment open. */
+bool kv_dbfile_in_use(int dirfd);
+int kv_metas_read(int fd, uint32_t page_size, struct kv_metas *ret);
+/* Of this state alone: its own meta page, and the same as if it were of the transaction before.  -EAGAIN it is of another one. */
+int kv_metas_read_state(int fd, uint32_t page_size, uint64_t txnid, struct kv_metas *ret);
+int kv_metas_write(int fd, const struct kv_metas *metas); /* durable when it returns */
+uint64_t kv_metas_txnid(const struct kv_metas *metas);
+uint32_t kv_metas_page_size(const struct kv_metas *metas);
+bool kv_metas_sound(const struct kv_metas *metas);
+bool kv_metas_older(const struct kv_metas *metas, const struct kv_metas *than); /* either of them */
+/* Walks all trees of the newest state: reads each page but those of large values. */
+bool kv_metas_whole(int fd, const struct kv_metas *metas);
 /* Makes sure that the lock file exists with its blocks reserved: LMDB maps it, and a full disk would be SIGBUS. */
 int kv_dbfile_reserve_lock(int dirfd, mode_t mode, struct kvfs_error *err);
 

@@ -144,3 +144,14 @@ int kv_dbfile_reserve_lock(int dirfd, mode_t mode, struct kvfs_error *err)
 	fchmod(fd, mode);
 	return 0;
 }
+
+/* LMDB keeps a lock on the first byte for as long as the environment is open.  A process that has it open itself must not ask: closing the
+ * descriptor would drop its own locks. */
+bool kv_dbfile_in_use(int dirfd)
+{
+	struct flock fl = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1};
+	KV_FD int fd = openat(dirfd, "lock.mdb", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return errno != ENOENT;
+	return fcntl(fd, F_GETLK, &fl) || fl.l_type != F_UNLCK;
+}

@@ -15,7 +15,7 @@
 #include "err.h"
 
 #define TABLE_NAME "doors"
-#define TABLE_VERSION 2
+#define TABLE_VERSION 3
 #define OPEN_TRIES 200 /* 1 ms apart when somebody is in the way */
 
 /* ---- the process and its door ---- */
@@ -342,6 +342,8 @@ static void door_fill(struct kv_doors *d, const char *purpose, uint64_t pidns, u
 	door->handled = 0;
 	text_store(door->purpose, KV_ARRAY_LEN(door->purpose), purpose);
 	door->path_changes = 0;
+	door->durability = 0;
+	door->failed = 0;
 	text_store(door->mountpoint, KV_ARRAY_LEN(door->mountpoint), "");
 	door->id = d->id;
 }
@@ -508,6 +510,8 @@ static void door_describe(const struct door *door, uint64_t id, struct kvfs_door
 	ret->id = id;
 	ret->since_ns = door->since;
 	ret->lagging = door->state & DOOR_LAGGING;
+	ret->durability = (enum kvfs_durability)door->durability;
+	ret->failed = (int)door->failed;
 	text_load(door->purpose, KV_ARRAY_LEN(door->purpose), ret->purpose);
 	do {
 		before = door->path_changes;
@@ -574,17 +578,4 @@ void kv_doors_oldest_snapshot(struct kv_doors *d, pid_t *ret_pid, uint64_t *ret_
 	}
 	*ret_pid = pid;
 	*ret_age_ms = pid && now > oldest ? (uint64_t)(now - oldest) / 1000000 : 0;
-}
-
-void kv_doors_set_synced(struct kv_doors *d, int64_t realtime_ns)
-{
-	int64_t have = d->t->h.synced;
-
-	while (have < realtime_ns && !atomic_compare_exchange_weak(&d->t->h.synced, &have, realtime_ns)) {
-	}
-}
-
-int64_t kv_doors_synced(struct kv_doors *d)
-{
-	return d->t->h.synced;
 }

@@ -99,8 +99,20 @@ void kv_doors_snapshot_end(struct kv_doors *d, struct kv_doors_snapshot *s);
 /* Process and age of the oldest snapshot over all live doors; pid 0 none. */
 void kv_doors_oldest_snapshot(struct kv_doors *d, pid_t *ret_pid, uint64_t *ret_age_ms);
 
+/* ---- what is flushed (doors_sync.c) ---- */
+
 /* Time of the last commit known durable, CLOCK_REALTIME ns, kept for all doors; 0 unknown.  It only moves forward. */
 void kv_doors_set_synced(struct kv_doors *d, int64_t realtime_ns);
 int64_t kv_doors_synced(struct kv_doors *d);
+/* Commits are not flushed each (durable.c).  Set under the store's write lock. */
+bool kv_doors_loose(struct kv_doors *d);
+void kv_doors_set_loose(struct kv_doors *d);
+/* The newest state that the file `sync` has on the disk, by its transaction; only moves forward. */
+uint64_t kv_doors_recorded(struct kv_doors *d);
+void kv_doors_set_recorded(struct kv_doors *d, uint64_t txnid);
+/* For who has the store alone, before LMDB opens: nothing is recorded. */
+void kv_doors_begin_sync(struct kv_doors *d, bool loose);
+/* What this door's level is, and that a flush of its failed: for `kvfs info`. */
+void kv_doors_set_durability(struct kv_doors *d, enum kvfs_durability level, int failed);
 
 #endif

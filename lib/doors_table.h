@@ -1,5 +1,5 @@
 /* The bytes of the table of doors (FORMAT.md) and what a process keeps beside them; for doors.c, who is there, doors_hold.c, what is
- * held, doors_feed.c, who is waited for, and doors_names.c, what is reserved.
+ * held, doors_feed.c, who is waited for, doors_names.c, what is reserved, and doors_sync.c, what is flushed.
  *
  * Any process may be killed between any two instructions, and nothing here waits for another process.  What keeps it right:
  *  D1  A door is alive while its process holds the write lock on byte [slot] of the file.  Only who holds that lock writes the slot,
@@ -52,8 +52,10 @@ struct header {
 	_Atomic int64_t synced;
 	_Atomic uint64_t walk; /* kv_doors_walk() */
 	_Atomic uint32_t names_end; /* no slot of `name` from here on is taken; written under the store's write lock only */
-	uint32_t reserved;
-	uint8_t pad[4096 - 64 - 40];
+	_Atomic uint32_t
+		loose; /* commits are not flushed each; changed under the store's write lock, or by who has the store alone */
+	_Atomic uint64_t recorded; /* transaction of the newest state that the file `sync` has on the disk; 0 none */
+	uint8_t pad[4096 - 64 - 48];
 };
 
 enum {
@@ -80,7 +82,9 @@ struct door {
 	_Atomic uint32_t path_changes; /* odd while the mountpoint is being written */
 	_Atomic uint32_t kick; /* futex of a mount: grows when there is something for it to handle */
 	_Atomic uint64_t mountpoint[32];
-	uint64_t pad[19];
+	_Atomic uint32_t durability; /* enum kvfs_durability */
+	_Atomic uint32_t failed; /* an errno: a flush failed, it writes no more */
+	uint64_t pad[18];
 };
 
 struct hold {

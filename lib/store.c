@@ -13,8 +13,10 @@
 
 #include "core.h"
 #include "create.h"
+#include "durable.h"
 #include "err.h"
 #include "meta.h"
+#include "syncfile.h"
 
 #define BUFFER_DEFAULT ((size_t)64 << 20)
 #define BUFFER_MIN ((size_t)256 << 10)
@@ -105,10 +107,28 @@ static int open_dir(const char *path, const struct kvfs_options *opt, int *ret, 
 	return 0;
 }
 
-/* Is a sound store there?  Makes one if asked to. */
-static int check_store(int dirfd, const char *path, const struct kvfs_options *opt, struct kvfs_error *err)
+/* Openers come one by one: they put back what a power cut left, and LMDB fills a fresh lock file under a lock of its own, but one that fails or is
+ * killed in the middle of that leaves those who waited for it with a file that says "transaction 0": their commits would overwrite what
+ * others committed.  The lock goes with the descriptor. */
+static int lock_dir(int dirfd, struct kvfs_error *err)
+{
+	while (flock(dirfd, LOCK_EX))
+		if (errno != EINTR)
+			return kv_explain(err, errno, "%s", strerror(errno));
+	return 0;
+}
+
+/* What was found before LMDB opened. */
+struct found {
+	bool alone; /* nobody else has it open */
+	bool loose; /* commits are not flushed each (durable.h) */
+};
+
+/* Is a sound store there?  Makes one if asked to.  From here on openers wait for one another. */
+static int check_store(int dirfd, const char *path, const struct kvfs_options *opt, struct found *ret, struct kvfs_error *err)
 {
 	struct stat st;
+	uint8_t uuid[16];
 	int r = check_local(dirfd, err);
 	if (r)
 		return r;
@@ -123,7 +143,11 @@ static int check_store(int dirfd, const char *path, const struct kvfs_options *o
 	} else if (opt->flags & KVFS_EXCL) {
 		return kv_explain(err, EEXIST, "a store is there already");
 	}
-	r = kv_format_check(dirfd, err);
+	r = kv_format_check(dirfd, uuid, err);
+	if (r == 0)
+		r = lock_dir(dirfd, err);
+	if (r == 0)
+		r = kv_syncfile_settle(dirfd, opt->flags & KVFS_RDONLY, uuid, &ret->alone, &ret->loose, err);
 	if (r)
 		return r;
 	r = kv_dbfile_check(dirfd, opt->flags & KV_OPEN_PIN, err);
@@ -159,8 +183,13 @@ static void free_core(struct kv_core *core, bool inherited)
 {
 	if (!core)
 		return;
+	bool leave = core->durable && !inherited && kv_doors_loose(core->doors);
+	kv_durable_close(core, inherited);
 	kv_db_close(core->db, inherited);
 	kv_doors_close(core->doors, inherited);
+	KV_FD int dirfd = leave ? open(core->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	if (dirfd >= 0)
+		kv_syncfile_leave(dirfd);
 	pthread_mutex_destroy(&core->ino_lock);
 	pthread_mutex_destroy(&core->sessions_lock);
 	pthread_mutex_destroy(&core->feed_lock);
@@ -191,27 +220,20 @@ static bool is_read_only_disk(dev_t dev)
 	return ro;
 }
 
-/* Openers come one by one.  LMDB fills a fresh lock file under a lock of its own, but an opener that fails or is killed in the middle of that
- * leaves those who waited for it with a file that says "transaction 0": their commits would overwrite what others committed.  kvfs_compact() and
- * kvfs_backup() replace files under this lock too. */
+/* Under the lock of check_store(), as kvfs_compact() and kvfs_backup() replace files. */
 static int open_db(struct kv_core *core, int dirfd, const struct kv_db_options *opt, struct kvfs_error *err)
 {
-	while (flock(dirfd, LOCK_EX))
-		if (errno != EINTR)
-			return kv_explain(err, errno, "%s", strerror(errno));
 	struct stat here, there;
 	int r = fstat(dirfd, &here) || stat(core->path, &there) || here.st_ino != there.st_ino || here.st_dev != there.st_dev
 			? kv_explain(err, ESTALE, "the store was replaced just now; try again")
 			: 0;
 	if (r == 0 && !opt->no_lock)
 		r = kv_dbfile_reserve_lock(dirfd, opt->mode, err);
-	if (r == 0)
-		r = kv_db_open(core->path, opt, &core->db, err);
-	flock(dirfd, LOCK_UN);
-	return r;
+	return r ? r : kv_db_open(core->path, opt, &core->db, err);
 }
 
-static int open_core(struct kv_core *core, int dirfd, const struct kvfs_options *opt, struct kvfs_error *err)
+static int open_core(
+	struct kv_core *core, int dirfd, const struct kvfs_options *opt, const struct found *found, struct kvfs_error *err)
 {
 	struct stat st;
 	if (fstatat(dirfd, "data.mdb", &st, 0))
@@ -229,17 +251,25 @@ static int open_core(struct kv_core *core, int dirfd, const struct kvfs_options 
 	} else if (r) {
 		return r;
 	}
-	struct kv_db_options dbopt = {.rdonly = core->rdonly,
-		.no_lock = no_lock,
-		.pin = core->pin,
-		.map_size = opt->map_size,
-		.mode = mode,
-		.durability = core->durability};
+	if (core->doors && found->alone)
+		kv_doors_begin_sync(core->doors, found->loose);
+	else if (core->doors && found->loose)
+		kv_doors_set_loose(core->doors);
+	struct kv_db_options dbopt = {
+		.rdonly = core->rdonly, .no_lock = no_lock, .pin = core->pin, .map_size = opt->map_size, .mode = mode};
 	r = open_db(core, dirfd, &dbopt, err);
-	return r || core->pin ? r : check_super(core, err);
+	if (r == 0 && !core->pin)
+		r = check_super(core, err);
+	if (r == 0 && !core->rdonly && !core->pin) {
+		r = kv_durable_open(core, dirfd);
+		if (r)
+			kv_explain(err, -r, "%s", strerror(-r));
+	}
+	return r;
 }
 
-static int new_core(int dirfd, const char *path, const struct kvfs_options *opt, struct kv_core **ret, struct kvfs_error *err)
+static int new_core(int dirfd, const char *path, const struct kvfs_options *opt, const struct found *found, struct kv_core **ret,
+	struct kvfs_error *err)
 {
 	struct kv_core *core = calloc(1, sizeof *core);
 	if (!core)
@@ -259,7 +289,7 @@ static int new_core(int dirfd, const char *path, const struct kvfs_options *opt,
 	core->fork_count = kv_fork_count();
 	core->dead_walk = 1;
 	core->refs = 1;
-	int r = core->path ? open_core(core, dirfd, opt, err) : kv_explain(err, errno, "%s", strerror(errno));
+	int r = core->path ? open_core(core, dirfd, opt, found, err) : kv_explain(err, errno, "%s", strerror(errno));
 	if (r) {
 		free_core(core, false);
 		return r;
@@ -298,9 +328,10 @@ static int get_core(const char *path, const struct kvfs_options *opt, struct kv_
 		*ret = core;
 		return 0;
 	}
-	r = check_store(dirfd, path, opt, err);
+	struct found found = {0};
+	r = check_store(dirfd, path, opt, &found, err);
 	if (r == 0)
-		r = new_core(dirfd, path, opt, &core, err);
+		r = new_core(dirfd, path, opt, &found, &core, err);
 	if (r)
 		return r;
 	fstatat(dirfd, "data.mdb", &st, 0);
@@ -312,14 +343,33 @@ static int get_core(const char *path, const struct kvfs_options *opt, struct kv_
 	return 0;
 }
 
+const char *kvfs_durability_name(enum kvfs_durability level)
+{
+	static const char *const names[] = {NULL, "full", "relaxed", "none"};
+	return level < KV_ARRAY_LEN(names) ? names[level] : NULL;
+}
+
+static int level_of(const char *name, enum kvfs_durability *ret)
+{
+	for (unsigned i = KVFS_FULL; i <= KVFS_NONE; i++)
+		if (strcmp(name, kvfs_durability_name((enum kvfs_durability)i)) == 0) {
+			*ret = (enum kvfs_durability)i;
+			return 0;
+		}
+	return -EINVAL;
+}
+
 static int open_store(const char *path, struct kvfs_options opt, struct kvfs_store **ret, struct kvfs_error *err)
 {
 	if (!opt.mode)
 		opt.mode = 0700;
 	if (opt.set_group)
 		opt.mode |= S_ISGID;
+	const char *level = opt.durability ? NULL : secure_getenv("KVFS_DURABILITY");
 	if (!opt.durability)
 		opt.durability = KVFS_FULL;
+	if (level && *level && level_of(level, &opt.durability))
+		return kv_explain(err, EINVAL, "KVFS_DURABILITY is '%.20s': there are full, relaxed and none", level);
 	if (!opt.buffer_size)
 		opt.buffer_size = BUFFER_DEFAULT;
 	pthread_once(&fork_once, watch_forks);

@@ -1,7 +1,7 @@
 /* What one call costs beside plain LMDB: get, overwrite and create of a 100-byte value, each in a transaction of its own and without
  * flushes, in turns on the same keys within one run.  Prints the median, least and greatest ratio over the rounds.
  *
- *   call_bench DIR [KEYS [ROUNDS]]     DIR must not exist, and is left there */
+ *   call_bench DIR [KEYS [ROUNDS]]     DIR must not exist, and is left there; with KVFS_DURABILITY=relaxed at that level */
 #include "pair.h"
 
 #define GETS 20000

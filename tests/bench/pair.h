@@ -48,13 +48,15 @@ static inline double percentile(double *v, size_t n, double p)
 	return v[(size_t)((double)(n - 1) * p)];
 }
 
-/* Opens (makes) both below `dir`, without flushes. */
+/* Opens (makes) both below `dir`, without flushes, or the store as KVFS_DURABILITY says. */
 static inline void pair_open(struct pair *p, const char *dir)
 {
 	char path[4096];
 	MDB_txn *txn;
 	struct kvfs_error err;
-	struct kvfs_options opt = {.size = sizeof opt, .flags = KVFS_CREATE, .durability = KVFS_NONE, .purpose = "bench"};
+	struct kvfs_options opt = {.size = sizeof opt, .flags = KVFS_CREATE, .purpose = "bench"};
+	if (!getenv("KVFS_DURABILITY"))
+		opt.durability = KVFS_NONE;
 	memset(p->value, 'v', sizeof p->value);
 	mkdir(dir, 0700);
 	snprintf(path, sizeof path, "%s/kvfs", dir);

@@ -13,6 +13,7 @@ $ kvfs info | sed -E 's/[0-9.]+[KMGT]?( \([0-9]+ bytes\)| bytes)/SIZE/; s/uuid .
        layout: page 4096, chunk 32736, inline up to SIZE
      sequence: N
     last sync: TIME
+      commits: flushed each
      snapshot: none
  reader slots: N of N in use
 $ kvfs info --json | python3 -c 'import json, sys; d = json.load(sys.stdin); print(d["values"], d["directories"], d["value_bytes"], d["doors"], len(d["uuid"]), d["path"].split("/")[-1])'

@@ -42,7 +42,7 @@ $ kvfs ls -l --json
 ! kvfs: ls: --json goes with neither -l nor -0; usage: kvfs ls [-lRr0adnhpF1] [--no-dirs] [--json] [KEY]
 [2]
 $ kvfs import --durability some .
-! kvfs: import: --durability is full or none, not 'some'; usage: kvfs import [--create] [--durability LEVEL] SOURCE [DIR]
+! kvfs: import: durability is full, relaxed or none, not 'some'; usage: kvfs import [--create] [--durability LEVEL] SOURCE [DIR]
 [2]
 $ kvfs help frobnicate
 ! kvfs: help: there is no command 'frobnicate'; usage: kvfs help [COMMAND]
@@ -55,6 +55,8 @@ Add N (1) to a number and print it.
   N may be negative.  A key that does not exist counts as 0.
 
 
+
+
 $ kvfs incr --help
 usage: kvfs [-s STORE] incr KEY [N]
 
@@ -63,8 +65,10 @@ Add N (1) to a number and print it.
   N may be negative.  A key that does not exist counts as 0.
 
 
+
+
 $ kvfs help | grep -c '^  [a-z]'
-24
+25
 $ kvfs --version | grep -cE '^kvfs [0-9]+\.[0-9]+\.[0-9]+$'
 1
 # Every command explains itself, and needs no store to do so.

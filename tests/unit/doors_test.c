@@ -78,7 +78,7 @@ static void test_bytes(void **state)
 	assert_int_equal(st.st_mode, S_IFREG | 0600);
 	assert_true(st.st_blocks * 512 >= FILE_SIZE);
 	assert_memory_equal(file, "KVFSDOOR", 8);
-	assert_int_equal(number_at(file, 8, 4), 2);
+	assert_int_equal(number_at(file, 8, 4), 3);
 	assert_int_equal(number_at(file, 36, 4), FILE_SIZE);
 	assert_int_equal(number_at(file, 64, 4), 1);
 	assert_true(number_at(file, DOOR_AT(0), 8) == kv_doors_id(d));
