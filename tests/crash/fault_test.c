@@ -405,6 +405,12 @@ static void test_what_is_lost_is_the_end(void **state)
 	line_at(KVFS_FULL);
 }
 
+static void test_relaxed_what_is_lost_is_the_end(void **state)
+{
+	(void)state;
+	line_at(KVFS_RELAXED);
+}
+
 #define FAULT_TEST(name, kind, error, fresh, forever)                                                                              \
 	static void name(void **state)                                                                                             \
 	{                                                                                                                          \
@@ -434,6 +440,7 @@ int main(void)
 		cmocka_unit_test(test_read_fails),
 		cmocka_unit_test(test_no_memory),
 		cmocka_unit_test(test_what_is_lost_is_the_end),
+		cmocka_unit_test(test_relaxed_what_is_lost_is_the_end),
 		cmocka_unit_test(test_threads_on_a_full_disk),
 		cmocka_unit_test(test_threads_on_a_disk_that_stays_full),
 		cmocka_unit_test(test_threads_when_a_flush_fails),

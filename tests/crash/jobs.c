@@ -44,7 +44,8 @@ static void choose_door(struct op *op, const struct doors *doors, struct support
 
 static void mount_store(const struct doors *doors, enum kvfs_durability level)
 {
-	static const char *const options[] = {[KVFS_FULL] = "durability=full", [KVFS_NONE] = "durability=none"};
+	static const char *const options[] = {
+		[KVFS_FULL] = "durability=full", [KVFS_RELAXED] = "durability=relaxed", [KVFS_NONE] = "durability=none"};
 	const char *argv[] = {doors->program, "mount", doors->path, doors->mount, "-o", options[level], NULL};
 	assert_int_equal(mkdir(doors->mount, 0700), 0);
 	umask(022);

@@ -90,7 +90,7 @@ static void *work(void *arg)
 	return NULL;
 }
 
-static const enum kvfs_durability levels[] = {KVFS_FULL, KVFS_NONE}; /* at each one */
+static const enum kvfs_durability levels[] = {KVFS_FULL, KVFS_RELAXED, KVFS_NONE}; /* at each one */
 
 static void victim(struct scene *s, struct lane *lanes, unsigned n)
 {
@@ -99,7 +99,7 @@ static void victim(struct scene *s, struct lane *lanes, unsigned n)
 	alarm(LIMIT_S);
 	trace_slow_flush(s->kills % 2 ? 300 : 0); /* so that one kill in two finds a commit under way */
 	if (lanes[0].door == DOOR_LIBRARY) {
-		lanes[0].doors.store = open_store(s->path, 0, levels[s->kills % 4 / 2]);
+		lanes[0].doors.store = open_store(s->path, 0, levels[s->kills % 6 / 2]);
 		for (unsigned i = 1; i < n; i++)
 			lanes[i].doors.store = lanes[0].doors.store;
 	}

@@ -40,10 +40,10 @@ static unsigned length_wanted(void)
 	return env ? (unsigned)atoi(env) : 2;
 }
 
-static void all_of(unsigned length, struct effort effort)
+static void all_of(enum kvfs_durability level, unsigned length, struct effort effort)
 {
 	uint64_t bad, n, histories = 1;
-	struct job job = {.ops = length, .menu = menu, .choices = CHOICES, .replay = {.level = KVFS_FULL, .effort = effort}};
+	struct job job = {.ops = length, .menu = menu, .choices = CHOICES, .replay = {.level = level, .effort = effort}};
 	for (unsigned i = 0; i < length; i++)
 		histories *= CHOICES;
 	n = jobs_run(&job, 0, histories, UINT64_MAX, &bad);
@@ -55,20 +55,43 @@ static void all_of(unsigned length, struct effort effort)
 static void test_one_operation(void **state)
 {
 	(void)state;
-	all_of(1, (struct effort){.linear = 20, .random = 6, .exhaustive = 5, .sparse = length_wanted() > 2 ? 0 : 3, .second = 25});
+	all_of(KVFS_FULL, 1,
+		(struct effort){.linear = 20, .random = 6, .exhaustive = 5, .sparse = length_wanted() > 2 ? 0 : 3, .second = 25});
 }
 
 static void test_two_operations(void **state)
 {
 	(void)state;
-	all_of(2, (struct effort){.linear = 1, .random = 2, .exhaustive = 1, .sparse = length_wanted() > 2 ? 0 : 4, .second = 40});
+	all_of(KVFS_FULL, 2,
+		(struct effort){.linear = 1, .random = 2, .exhaustive = 1, .sparse = length_wanted() > 2 ? 0 : 4, .second = 40});
 }
 
 static void test_three_operations(void **state)
 {
 	(void)state;
 	if (length_wanted() > 2)
-		all_of(3, (struct effort){.linear = 1, .random = 2, .exhaustive = 1, .sparse = 2, .second = 60});
+		all_of(KVFS_FULL, 3, (struct effort){.linear = 1, .random = 2, .exhaustive = 1, .sparse = 2, .second = 60});
+}
+
+static void test_one_operation_relaxed(void **state)
+{
+	(void)state;
+	all_of(KVFS_RELAXED, 1,
+		(struct effort){.linear = 12, .random = 6, .exhaustive = 5, .sparse = length_wanted() > 2 ? 0 : 3, .second = 25});
+}
+
+static void test_two_operations_relaxed(void **state)
+{
+	(void)state;
+	all_of(KVFS_RELAXED, 2,
+		(struct effort){.linear = 1, .random = 2, .exhaustive = 1, .sparse = length_wanted() > 2 ? 0 : 4, .second = 40});
+}
+
+static void test_three_operations_relaxed(void **state)
+{
+	(void)state;
+	if (length_wanted() > 2)
+		all_of(KVFS_RELAXED, 3, (struct effort){.linear = 1, .random = 2, .exhaustive = 1, .sparse = 2, .second = 60});
 }
 
 int main(void)
@@ -77,6 +100,9 @@ int main(void)
 		cmocka_unit_test(test_one_operation),
 		cmocka_unit_test(test_two_operations),
 		cmocka_unit_test(test_three_operations),
+		cmocka_unit_test(test_one_operation_relaxed),
+		cmocka_unit_test(test_two_operations_relaxed),
+		cmocka_unit_test(test_three_operations_relaxed),
 	};
 
 	jobs_init();
