@@ -80,20 +80,22 @@ static void drop_locking(struct kv_nodes *nodes, struct kv_node *n)
 /* With n->lock held. */
 static int publish(struct kv_nodes *nodes, struct kv_node *n)
 {
-	bool whole = kvfs_session_replaces(n->session);
+	bool whole = kvfs_session_replaces(n->session), adopts = n->name && !n->truncates && !n->wrote;
 	uint32_t before = kvfs_session_epoch(n->session), after;
 	ssize_t r;
 
 	if (n->dropped)
 		return 0;
-	if (n->name && !n->truncates && !n->wrote)
+	if (adopts)
 		/* `: >> new`, touch, or a database before its first lock: makes the key, but must not empty what others wrote to it meanwhile. */
 		r = kvfs_session_append(n->session, "", 0);
 	else
 		r = kvfs_session_publish(n->session);
 	after = kvfs_session_epoch(n->session);
 	if (after != before)
-		kv_node_published(nodes, n, after, !whole && after != before + 1);
+		kv_node_published(nodes, n, after, adopts ? after > 1 : !whole && after != before + 1);
+	if (adopts && after > 1)
+		nodes->forget_attr(nodes->arg, n->id); /* it was empty */
 	settle(nodes, n);
 	return r < 0 ? (int)r : 0;
 }
@@ -430,6 +432,8 @@ int kv_writer_refresh(struct kv_nodes *nodes, struct kv_handle *h)
 		n->epoch = kvfs_session_epoch(n->session);
 	kv_nodes_unlock(nodes);
 	pthread_mutex_unlock(&n->lock);
+	if (r >= 0 && kv_writer_took_others(nodes, n)) /* when it was published, a moment ago */
+		r = 1;
 	if (r > 0)
 		nodes->forget_attr(nodes->arg, n->id);
 	return r > 0 && n->direct ? 0 : r;

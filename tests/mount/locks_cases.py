@@ -555,6 +555,26 @@ def test_sqlite_between_processes(b):
     equal(seen.execute('select who, count(*), count(distinct i) from t group by who').fetchall(), [('a', 100, 100), ('b', 100, 100)])
 
 
+def test_a_lock_shows_what_another_made_meanwhile(b):
+    """Both have made the key: who gets the lock second must not believe what it was for him when he opened it, which is nothing."""
+    b.up()
+    steps = {'open': lambda s: s.update(fd=os.open(b.path('k'), os.O_RDWR | os.O_CREAT)),
+             'look': lambda s: (os.fstat(s['fd']).st_size, os.pread(s['fd'], 99, 0)),
+             'lock': lambda s: fcntl.lockf(s['fd'], fcntl.LOCK_EX),
+             'write': lambda s: os.pwrite(s['fd'], b'by the first', 0),
+             'unlock': lambda s: fcntl.lockf(s['fd'], fcntl.LOCK_UN)}
+    first, second = Child(steps), Child(steps)
+    for child in first, second:
+        child.do('open')
+        equal(child.do('look'), (0, b''))
+    for step in 'lock', 'write', 'unlock':
+        first.do(step)
+    second.do('lock')
+    equal(second.do('look'), (12, b'by the first'))
+    for child in first, second:
+        child.kill()
+
+
 CREATE = '''
 import sqlite3, sys, time
 while time.time() < float(sys.argv[3]):
