@@ -215,6 +215,8 @@ static bool spill_another(struct kvfs_session *self)
 		return false;
 	/* it cannot go away: its close waits for its lock */
 	bool done = kv_session_spill(victim) == 0;
+	free(victim->mask); /* of thousands that wait, these would be as much as what is written */
+	victim->mask = NULL;
 	pthread_mutex_unlock(&victim->lock);
 	return done;
 }
