@@ -482,16 +482,16 @@ static int door_run(void *arg)
 	struct door *d = arg;
 	struct kvfs_options opt = {.size = sizeof opt, .durability = d->level, .map_size = 4ull << 30};
 	struct kvfs_store *store;
-	char c;
+	char value[2] = "";
 	close(d->go[1]);
 	close(d->done[0]);
 	if (kvfs_open(d->path, &opt, &store, NULL))
 		return 1;
-	while (read(d->go[0], &c, 1) == 1) {
+	while (read(d->go[0], value, 1) == 1) {
 		for (unsigned i = 0; i < d->commits; i++)
-			if (put(store, d->key, &c))
+			if (put(store, d->key, value))
 				return 2;
-		if (write(d->done[1], &c, 1) != 1)
+		if (write(d->done[1], value, 1) != 1)
 			return 3;
 	}
 	kvfs_close(store);

@@ -334,7 +334,7 @@ static int die_with_hidden_chunks(void *path)
 {
 	struct kvfs_store *store = open_at(path, 0);
 	for (int i = 0; i < 5; i++) {
-		char name[8];
+		char name[16];
 		snprintf(name, sizeof name, "v%d", i);
 		spilled(store, name, 20);
 	}
@@ -350,7 +350,7 @@ static void a_dead_door_is_cleaned_up_behind(void **state)
 	struct kvfs_session *mine[100];
 	struct invariants seen;
 	for (int i = 0; i < 100; i++) {
-		char name[8];
+		char name[16];
 		snprintf(name, sizeof name, "m%d", i);
 		mine[i] = spilled(store, name, 1);
 	}
