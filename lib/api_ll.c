@@ -207,10 +207,7 @@ static int edit_inode(struct kvfs_store *store, kv_edit_fn *fn, struct change *c
 static int edit_make(struct kv_edit *ed, void *arg)
 {
 	struct change *c = arg;
-	int r = kv_namei_check_key(&ed->txn, c->parent, c->name);
-	if (r == 0)
-		r = kv_namei_make(ed, c->parent, c->name, strlen(c->name), c->make, &c->inode);
-	r = stale(r);
+	int r = stale(kv_namei_make(ed, c->parent, c->name, strlen(c->name), c->make, &c->inode));
 	return r == 0 && S_ISREG(c->make->mode) ? kv_value_create_empty(ed, &c->inode) : r;
 }
 
@@ -249,8 +246,7 @@ int kvfs_ll_symlink(struct kvfs_store *store, const char *target, uint64_t paren
 static int edit_link(struct kv_edit *ed, void *arg)
 {
 	struct change *c = arg;
-	int r = kv_namei_check_key(&ed->txn, c->parent, c->name);
-	return stale(r ? r : kv_namei_link(ed, c->ino, c->parent, c->name, strlen(c->name), &c->inode));
+	return stale(kv_namei_link(ed, c->ino, c->parent, c->name, strlen(c->name), &c->inode));
 }
 
 int kvfs_ll_link(struct kvfs_store *store, uint64_t ino, uint64_t parent, const char *name, struct kvfs_stat *ret)
@@ -304,8 +300,6 @@ static int edit_rename(struct kv_edit *ed, void *arg)
 	int r = find_place(ed, c->parent, c->name, &src);
 	if (r == 0)
 		r = find_place(ed, c->parent2, c->name2, &dst);
-	if (r == 0)
-		r = kv_namei_check_key(&ed->txn, c->parent2, c->name2);
 	if (r == 0)
 		r = kv_namei_rename(ed, &src, &dst, c->flags, &c->st);
 	return r ? r : kv_namei_prune(ed, c->parent);

@@ -112,12 +112,6 @@ int kv_namei_key(struct kv_txn *txn, uint64_t dir, const char *name, size_t len,
 	return 0;
 }
 
-int kv_namei_check_key(struct kv_txn *txn, uint64_t dir, const char *name)
-{
-	char key[KVFS_KEY_MAX + 1];
-	return kv_namei_key(txn, dir, name, strlen(name), key);
-}
-
 int kv_namei_load(struct kv_edit *ed, const struct kv_place *place, struct kv_inode *ret)
 {
 	int r = kv_inode_load_at(&ed->txn, &place->ent, ret);

@@ -44,8 +44,6 @@ struct kv_make {
  * filled, and put unless it is a value: that is put once it is published. */
 int kv_namei_make(
 	struct kv_edit *ed, uint64_t parent, const char *name, size_t len, const struct kv_make *make, struct kv_inode *ret);
-/* Whether a name that is made by its directory's number has a key: it may be too long. */
-int kv_namei_check_key(struct kv_txn *txn, uint64_t dir, const char *name);
 int kv_namei_link(struct kv_edit *ed, uint64_t ino, uint64_t parent, const char *name, size_t len, struct kv_inode *ret);
 /* -EISDIR for a directory.  *ret (may be NULL): the inode with the links it has left. */
 int kv_namei_unlink(struct kv_edit *ed, uint64_t parent, const char *name, size_t len, struct kvfs_stat *ret);

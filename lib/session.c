@@ -129,8 +129,6 @@ static int look_at_dir(struct kvfs_session *s, struct kvfs_cred cred, uint32_t m
 	r = kv_inode_get(&txn, s->parent, &dir);
 	if (r == 0 && !S_ISDIR(dir.rec.mode))
 		r = kv_fail(ENOTDIR);
-	if (r == 0)
-		r = kv_namei_check_key(&txn, s->parent, s->name);
 	kv_db_read_end(&txn);
 	if (r)
 		return r;

@@ -222,7 +222,7 @@ int kv_walk_next(struct kv_walk *w, struct kv_cursor *c, struct kv_dirent *ret)
 		}
 		if (r)
 			return r;
-		if (strlen(w->path) > KVFS_KEY_MAX) { /* a directory was renamed to a place too deep for what is in it */
+		if (strlen(w->path) > KVFS_KEY_MAX) { /* made through a mount, by relative names; no key can say it */
 			w->too_long = true;
 			continue;
 		}
