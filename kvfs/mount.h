@@ -11,6 +11,7 @@
 
 #define FUSE_USE_VERSION 312
 #include <fuse_lowlevel.h>
+#include <time.h>
 
 #include "node.h"
 
@@ -22,6 +23,18 @@
 #define KV_SETTLE_S 0.05
 /* Bytes of a value whose pages the kernel is not left to drop in the call that deletes it. */
 #define KV_LARGE (64ull << 20)
+
+/* The time of CLOCK_MONOTONIC in so many milliseconds, to wait until. */
+static inline struct timespec kv_deadline(unsigned ms)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	t.tv_nsec += ms * 1000000L;
+	t.tv_sec += t.tv_nsec / 1000000000;
+	t.tv_nsec %= 1000000000;
+	return t;
+}
 
 struct kv_mount_options {
 	const char *source; /* the store, as mount(8) shows it */

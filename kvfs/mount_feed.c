@@ -324,12 +324,9 @@ static void drop_name(struct kv_feed *f, uint64_t parent, const char *name)
 
 	if (!push(f, parent, name, 0, &d))
 		return;
-	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_nsec += NAME_WAIT_MS * 1000000L;
-	until.tv_sec += until.tv_nsec / 1000000000;
-	until.tv_nsec %= 1000000000;
+	until = kv_deadline(NAME_WAIT_MS);
 	pthread_mutex_lock(&f->mutex);
-	while (!d->done && pthread_cond_timedwait(&f->dropped, &f->mutex, &until) == 0) {
+	while (!d->done && pthread_cond_clockwait(&f->dropped, &f->mutex, CLOCK_MONOTONIC, &until) == 0) {
 	}
 	if (d->done)
 		free(d);

@@ -93,14 +93,10 @@ static void interrupted(fuse_req_t req, void *data)
  * and its locks: who asks right afterwards, and would not wait, is given the time that it takes. */
 static int try(struct kv_locks *t, const struct kv_lock *want, struct kv_list *turns)
 {
-	struct timespec until;
+	const struct timespec until = kv_deadline(LINGER_MS);
 	struct kv_lock found;
 	int r;
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_nsec += LINGER_MS * 1000000;
-	until.tv_sec += until.tv_nsec / 1000000000;
-	until.tv_nsec %= 1000000000;
 	while ((r = kv_locks_set(t, want, NULL, turns)) == -EAGAIN) {
 		if (!kv_locks_blocked(t, want, &found) || !(found.flushed || found.untold) || t->lingering == LINGER_THREADS)
 			break;

@@ -128,10 +128,7 @@ void kv_notifier_drop_large(struct kv_notifier *n, fuse_ino_t id)
 
 	if (!push(n, &(struct job){.id = id, .large = true}))
 		return;
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_nsec += BEGIN_MS * 1000000;
-	until.tv_sec += until.tv_nsec / 1000000000;
-	until.tv_nsec %= 1000000000;
+	until = kv_deadline(BEGIN_MS);
 	pthread_mutex_lock(&n->mutex);
 	turn = n->pushed; /* or a later one's, if others come in between */
 	while (n->begun < turn && pthread_cond_clockwait(&n->begin, &n->mutex, CLOCK_MONOTONIC, &until) == 0)

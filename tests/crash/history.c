@@ -12,6 +12,16 @@
 
 enum { VALUE_MAX = 2 << 20 };
 
+struct kvfs_store *doors_open(const char *path, unsigned flags, enum kvfs_durability level)
+{
+	struct kvfs_options opt = {.size = sizeof opt, .flags = flags, .durability = level, .buffer_size = 256 << 10};
+	struct kvfs_store *store;
+	struct kvfs_error err;
+	if (kvfs_open(path, &opt, &store, &err))
+		fail_msg("%s: %s", path, err.text);
+	return store;
+}
+
 /* ---- chance ---- */
 
 static const char *const values[] = {"a", "b", "d0/a", "d0/b", "d1/x/c", "e"};

@@ -15,16 +15,6 @@
 
 enum { WRITERS = 4, VIOLATION = 3 /* an exit status */ };
 
-static struct kvfs_store *open_store(const char *path, unsigned flags, enum kvfs_durability level)
-{
-	struct kvfs_options opt = {.size = sizeof opt, .flags = flags, .durability = level, .buffer_size = 256 << 10};
-	struct kvfs_store *store;
-	struct kvfs_error err;
-	if (kvfs_open(path, &opt, &store, &err))
-		fail_msg("%s: %s", path, err.text);
-	return store;
-}
-
 static uint64_t sequence(struct kvfs_store *store)
 {
 	struct kvfs_info info;
@@ -70,7 +60,7 @@ static void one_writer(struct history *h, const struct job *job, const char *pat
 		doors.mount = mnt;
 		mount_store(&doors, job->replay.level);
 	}
-	doors.store = open_store(path, 0, job->replay.level);
+	doors.store = doors_open(path, 0, job->replay.level);
 	uint64_t seq = sequence(doors.store);
 	for (h->n = 0; h->n < job->ops; h->n++) {
 		struct event *e = &h->event[h->n];
@@ -122,7 +112,7 @@ static int writer(struct history *h, const struct job *job, const char *path, un
 	struct support_rng rng = {job->seed * 31 + me};
 	char own[8];
 	snprintf(own, sizeof own, "p%u/", me);
-	doors.store = open_store(path, 0, job->replay.level);
+	doors.store = doors_open(path, 0, job->replay.level);
 	for (unsigned i = 0; i < job->ops / WRITERS;) {
 		bool shared = support_below(&rng, 3) == 0;
 		struct op op = op_random(&rng, shared ? "all/" : own, job->large);
@@ -215,7 +205,7 @@ static void several_processes(struct history *h, const struct job *job, const ch
 
 static void several_writers(struct history *h, const struct job *job, const char *path)
 {
-	struct kvfs_store *store = open_store(path, 0, job->replay.level);
+	struct kvfs_store *store = doors_open(path, 0, job->replay.level);
 	uint64_t since = sequence(store);
 	(job->threads ? several_threads : several_processes)(h, job, path);
 	find_commits(h, store, since);
@@ -254,7 +244,7 @@ static struct model *grow_old(const struct job *job, const char *dir)
 		{.kind = OP_PUT, .key = "b", .len = 50000, .seed = 2}, {.kind = OP_PUT, .key = "d/x", .len = 4000, .seed = 3}};
 	struct support_rng rng = {job->seed + 7};
 	struct model *m = model_new(true);
-	struct doors doors = {.store = open_store(dir, KVFS_CREATE, job->replay.level)};
+	struct doors doors = {.store = doors_open(dir, KVFS_CREATE, job->replay.level)};
 	unsigned n = job->menu ? sizeof for_menu / sizeof *for_menu : job->age;
 	for (unsigned i = 0; i < n; i++) {
 		struct op op = job->menu ? for_menu[i] : op_random(&rng, "", job->large);
@@ -280,7 +270,7 @@ static bool run_job(struct job *job, uint64_t *ret_states)
 	r.disk = disk_new(dir);
 	trace_begin(dir, trace);
 	trace_mark(MARK_BEGIN, HISTORY_MAX);
-	struct kvfs_store *store = open_store(dir, KVFS_CREATE, job->replay.level);
+	struct kvfs_store *store = doors_open(dir, KVFS_CREATE, job->replay.level);
 	trace_mark(MARK_DONE, HISTORY_MAX);
 	uint64_t start_seq = sequence(store);
 	kvfs_close(store);

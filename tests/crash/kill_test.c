@@ -51,16 +51,6 @@ static const char *program(void)
 	return path;
 }
 
-static struct kvfs_store *open_store(const char *path, unsigned flags, enum kvfs_durability level)
-{
-	struct kvfs_options opt = {.size = sizeof opt, .flags = flags, .durability = level, .buffer_size = 256 << 10};
-	struct kvfs_store *store;
-	struct kvfs_error err;
-	if (kvfs_open(path, &opt, &store, &err))
-		fail_msg("%s: %s", path, err.text);
-	return store;
-}
-
 /* ---- those who are killed ---- */
 
 static bool is_gone(int result)
@@ -99,7 +89,7 @@ static void victim(struct scene *s, struct lane *lanes, unsigned n)
 	alarm(LIMIT_S);
 	trace_slow_flush(s->kills % 2 ? 300 : 0); /* so that one kill in two finds a commit under way */
 	if (lanes[0].door == DOOR_LIBRARY) {
-		lanes[0].doors.store = open_store(s->path, 0, levels[s->kills % 6 / 2]);
+		lanes[0].doors.store = doors_open(s->path, 0, levels[s->kills % 6 / 2]);
 		for (unsigned i = 1; i < n; i++)
 			lanes[i].doors.store = lanes[0].doors.store;
 	}
@@ -199,7 +189,7 @@ static void look(struct scene *s)
 	char why[200], first[200] = "";
 	struct kvfs_info info;
 	alarm(LIMIT_S); /* a lock that is stuck ends this program */
-	struct kvfs_store *store = open_store(s->path, 0, KVFS_FULL);
+	struct kvfs_store *store = doors_open(s->path, 0, KVFS_FULL);
 	check_invariants(store, NULL);
 	struct model *m = NULL;
 	unsigned possible = under_way(s);
@@ -283,7 +273,7 @@ static void kill_many(enum victim how, unsigned times)
 	snprintf(s->mnt, sizeof s->mnt, "%s.mnt", s->path);
 	assert_int_equal(mkdir(s->mnt, 0700), 0);
 	s->rng = support_rng(how);
-	struct kvfs_store *store = open_store(s->path, KVFS_CREATE, KVFS_FULL);
+	struct kvfs_store *store = doors_open(s->path, KVFS_CREATE, KVFS_FULL);
 	s->m = model_new(true);
 	for (unsigned i = 0; i < LANES; i++) {
 		char key[16];
