@@ -511,6 +511,8 @@ static void settle(struct kvfs_session *s, const struct kv_inode *inode, struct 
 	kv_session_drop_buffers(s, 0);
 	kvfs_value_close(s->base);
 	s->base = base;
+	if (s->number && s->number->user == s)
+		s->number->used = true;
 	s->ino = inode->ino;
 	s->epoch = inode->rec.epoch;
 	s->size = inode->rec.size;

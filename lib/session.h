@@ -20,6 +20,7 @@ struct kv_session_xattr {
 struct kv_number {
 	_Atomic unsigned refs;
 	const struct kvfs_session *_Atomic user; /* set under the write lock: who has published with it, or tried; NULL nobody */
+	_Atomic bool used; /* published, and so found by name: promised to nobody any more */
 };
 
 struct kvfs_session {

@@ -58,7 +58,7 @@ int kvfs_session_share_ino(struct kvfs_session *s, struct kvfs_session *with)
 		return r;
 	KV_GUARD(s < with ? &s->lock : &with->lock);
 	KV_GUARD(s < with ? &with->lock : &s->lock);
-	if (!s->is_new || !with->is_new || (with->number && with->number->user))
+	if (!s->is_new || !with->is_new || (with->number && with->number->used))
 		return 0;
 	struct kv_number *number = promise(with);
 	if (!number)

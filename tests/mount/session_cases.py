@@ -6,6 +6,7 @@ import mmap
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 
@@ -416,6 +417,46 @@ def test_made_by_several_is_one_file(b):
         equal({os.stat(path).st_ino}, inos)
         for child in [*others, writer]:
             child.end()
+
+
+WHILE_PUBLISHED = '''
+import os, sys, time
+
+path, role, start = sys.argv[1], sys.argv[2], float(sys.argv[3])
+
+
+def wait(until):
+    while time.time() < until:
+        pass
+
+
+for turn in range(300):
+    now = start + turn * 0.01
+    time.sleep(max(0, now - time.time()))
+    wait(now + (0.003 + turn * 3e-6 if role == 'late' else 0))
+    fd = os.open(f'{path}{turn}', os.O_RDWR | os.O_CREAT, 0o600)
+    if role == 'writer':
+        os.write(fd, b'written')
+        wait(now + 0.003)
+        os.fsync(fd)
+    print(os.fstat(fd).st_ino)
+    if role == 'holder':
+        time.sleep(max(0, now + 0.008 - time.time()))
+    os.close(fd)
+'''
+
+
+def test_made_while_another_publishes_is_one_file(b):
+    """Of three who make a key, one comes while another's value is being committed: who compares the number of his descriptor with that of the
+    name, as SQLite does, finds them equal."""
+    b.up('-o', 'durability=none')
+    start = str(time.time() + 0.5)
+    makers = [subprocess.Popen([sys.executable, '-c', WHILE_PUBLISHED, b.path('k'), role, start], stdout=subprocess.PIPE, text=True)
+              for role in ('holder', 'writer', 'late')]
+    seen = [maker.communicate(timeout=100)[0].split() for maker in makers]
+    for turn, inos in enumerate(zip(*seen, strict=True)):
+        equal({int(ino) for ino in inos}, {os.stat(b.path(f'k{turn}')).st_ino}, (turn, inos))
+    equal(len(seen[0]), 300)
 
 
 def test_a_number_that_several_were_promised_is_used_once(b):
