@@ -5,6 +5,7 @@
  * queued, so what is left in our tables was closed, and is published if it still has to be. */
 #include "mount.h"
 #include "locks.h"
+#include "process.h"
 #include "writer.h"
 
 #include <errno.h>
@@ -414,5 +415,6 @@ int kv_mount_run(struct kvfs_store *store, const struct kv_mount_options *option
 	fuse_opt_free_args(&args);
 	kv_locks_free(m.locks);
 	kv_nodes_free(m.nodes);
+	kv_process_end();
 	return r;
 }

@@ -32,7 +32,8 @@
  *  4. While a session of a key is open, its names are answered by the caller, and not cached.
  *  5. The id of a session that is cached (who opens to read and write may map it) leads nowhere else: no name does but for its own
  *     process, so all that is asked of it is about the session.  One that was taken over is written past the cache, and what is asked of
- *     it may be about the published value, whose size then harms nothing.
+ *     it may be about the published value, whose size then harms nothing.  What the kernel has of its attributes stays true until it is
+ *     cut or written, when the kernel itself forgets size and times; until the session ends it is told nothing that it may keep.
  *  6. A key that is published at each write (node_shared.c) has one node for everybody, whose session never has anything unpublished
  *     for long.  Otherwise a version that has readers, or more than one name, is never taken over by a session.
  *

@@ -178,8 +178,6 @@ static int become_session(struct kv_nodes *nodes, pid_t tid, struct kv_node *n, 
 		kv_node_put(nodes, n);
 		return r;
 	}
-	/* Others have found its size under this id, and are about to see the session's. */
-	nodes->forget_attr(nodes->arg, n->id);
 	return 0;
 }
 

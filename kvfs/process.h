@@ -25,5 +25,7 @@ enum kv_descriptor { KV_DESCRIPTOR_ANY, KV_DESCRIPTOR_OPEN, KV_DESCRIPTOR_WRITE 
  * *ret_any: it has some descriptor at all, so it is not exiting.  1, 0, or a negative errno when it may not be inspected or has
  * too many. */
 int kv_process_holds(pid_t tid, uint64_t node, uint32_t generation, enum kv_descriptor kind, bool *ret_any);
+/* Closes what was kept open for the next call. */
+void kv_process_end(void);
 
 #endif

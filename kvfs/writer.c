@@ -147,6 +147,7 @@ int kv_writer_take_privileges(struct kv_nodes *nodes, struct kv_node *n, uint32_
 		kv_nodes_lock(nodes);
 		n->privileged = false;
 		kv_nodes_unlock(nodes);
+		nodes->forget_attr(nodes->arg, n->id);
 	}
 	return r;
 }

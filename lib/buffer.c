@@ -1,6 +1,8 @@
 /* Session buffers; see buffer.h. */
 #include "buffer.h"
 
+#include "util.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -42,6 +44,20 @@ struct kv_buffer *kv_buffers_find(const struct kv_buffers *b, uint32_t index)
 	return buf && buf->index == index ? buf : NULL;
 }
 
+uint8_t *kv_buffer_upto(struct kv_buffer *buf, size_t end)
+{
+	if (buf->used < end) {
+		memset(buf->data + buf->used, 0, end - buf->used);
+		buf->used = end;
+	}
+	return buf->data;
+}
+
+void kv_buffer_cut(struct kv_buffer *buf, size_t at)
+{
+	buf->used = kv_min(buf->used, at);
+}
+
 struct kv_buffer *kv_buffers_add(struct kv_buffers *b, uint32_t index, bool masked)
 {
 	if (b->n == b->cap) {
@@ -52,7 +68,7 @@ struct kv_buffer *kv_buffers_add(struct kv_buffers *b, uint32_t index, bool mask
 		b->list = list;
 		b->cap = cap;
 	}
-	struct kv_buffer buf = {.index = index, .data = calloc(1, b->chunk_size)};
+	struct kv_buffer buf = {.index = index, .data = malloc(b->chunk_size)};
 	if (masked)
 		buf.mask = calloc(1, kv_mask_size(b->chunk_size));
 	if (!buf.data || (masked && !buf.mask)) {

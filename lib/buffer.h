@@ -8,7 +8,8 @@
 
 struct kv_buffer {
 	uint32_t index;
-	uint8_t *data; /* chunk_size bytes; unwritten ones are zero */
+	uint8_t *data; /* chunk_size bytes, to be asked for by kv_buffer_upto() */
+	size_t used; /* those after the first `used` are zeros that nobody has filled in yet */
 	uint8_t *mask; /* a bit for each byte written; NULL: the chunk is wholly the session's */
 	bool stored; /* a hidden record of it exists already */
 };
@@ -25,6 +26,10 @@ size_t kv_buffers_cost(const struct kv_buffers *b, bool masked);
 struct kv_buffer *kv_buffers_find(const struct kv_buffers *b, uint32_t index);
 /* The first at or after `index`, or NULL. */
 struct kv_buffer *kv_buffers_from(const struct kv_buffers *b, uint32_t index);
+/* Its first `end` bytes; unwritten ones are zero.  A few bytes in a chunk of many are the common case, so zeros are filled in when asked for. */
+uint8_t *kv_buffer_upto(struct kv_buffer *buf, size_t end);
+/* Zeros from `at` on. */
+void kv_buffer_cut(struct kv_buffer *buf, size_t at);
 /* A new, zeroed one; there must be none of this index.  NULL: out of memory. */
 struct kv_buffer *kv_buffers_add(struct kv_buffers *b, uint32_t index, bool masked);
 /* Frees those at or after `index`. */

@@ -336,12 +336,12 @@ static int make_content(struct kvfs_session *s, struct kv_edit *ed, uint8_t *tai
 	struct kv_content out = {.size = s->size, .blob = s->blob, .stored = s->stored, .tail = tail_buf};
 	uint64_t chunks = s->stored / size; /* that have a record; of a session that replaces, hidden ones are counted as full */
 	for (size_t i = 0; i < s->bufs.n; i++) {
-		const struct kv_buffer *buf = &s->bufs.list[i];
+		struct kv_buffer *buf = &s->bufs.list[i];
 		uint64_t start = (uint64_t)buf->index * size;
 		if (start >= s->size)
 			break;
 		if (tail && buf->index == last) {
-			memcpy(tail_buf, buf->data, tail);
+			memcpy(tail_buf, kv_buffer_upto(buf, tail), tail);
 			out.tail_len = (uint32_t)tail;
 			chunks += !buf->stored;
 			int r = buf->stored ? kv_chunk_del(&ed->txn, s->blob, last, 0) : 0;
@@ -351,10 +351,11 @@ static int make_content(struct kvfs_session *s, struct kv_edit *ed, uint8_t *tai
 		}
 		if (!out.blob)
 			out.blob = kv_value_new_blob(ed);
-		int r = kv_chunk_put(&ed->txn, out.blob, buf->index, 0, buf->data, kv_min(size, s->size - start));
+		size_t len = kv_min(size, s->size - start);
+		int r = kv_chunk_put(&ed->txn, out.blob, buf->index, 0, kv_buffer_upto(buf, len), len);
 		if (r)
 			return r;
-		out.stored += buf->stored ? 0 : kv_min(size, s->size - start);
+		out.stored += buf->stored ? 0 : len;
 		chunks += !buf->stored;
 		ed->chunks++;
 	}

@@ -97,7 +97,7 @@ int kv_session_clear(struct kvfs_session *s);
 /* Forgets a kept session; its blob becomes garbage.  -ENOENT */
 int kv_session_drop_kept(struct kv_edit *ed, uint64_t id);
 /* Puts one buffer into the hidden blob. */
-int kv_session_spill_one(struct kvfs_session *s, struct kv_edit *ed, const struct kv_buffer *buf);
+int kv_session_spill_one(struct kvfs_session *s, struct kv_edit *ed, struct kv_buffer *buf);
 /* Moves all buffers to hidden chunks. */
 int kv_session_spill(struct kvfs_session *s);
 /* Forgets everything written: buffers freed, hidden chunks retired. */

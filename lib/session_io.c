@@ -86,11 +86,11 @@ int kv_session_hidden(struct kvfs_session *s, struct kv_txn *txn, uint32_t index
 	return r;
 }
 
-int kv_session_spill_one(struct kvfs_session *s, struct kv_edit *ed, const struct kv_buffer *buf)
+int kv_session_spill_one(struct kvfs_session *s, struct kv_edit *ed, struct kv_buffer *buf)
 {
 	uint64_t start = (uint64_t)buf->index * chunk_size(s);
 	size_t len = s->size > start ? kv_min(chunk_size(s), s->size - start) : 0;
-	int r = kv_chunk_put(&ed->txn, s->blob, buf->index, 0, buf->data, len);
+	int r = kv_chunk_put(&ed->txn, s->blob, buf->index, 0, kv_buffer_upto(buf, len), len);
 	if (r == 0 && buf->mask)
 		r = put_mask(s, ed, buf);
 	ed->chunks++;
@@ -250,7 +250,8 @@ static int load_hidden(struct kvfs_session *s, struct kv_buffer *buf)
 		return r;
 	r = kv_session_hidden(s, &txn, buf->index, &data, &mask);
 	if (r == 0) {
-		memcpy(buf->data, data.data, kv_min(data.len, chunk_size(s)));
+		buf->used = kv_min(data.len, chunk_size(s));
+		memcpy(buf->data, data.data, buf->used);
 		if (buf->mask)
 			memcpy(buf->mask, mask, kv_mask_size(chunk_size(s)));
 		buf->stored = true;
@@ -291,10 +292,12 @@ static int write_part(struct kvfs_session *s, uint32_t index, size_t at, const u
 	int r = get_buffer(s, index, &buf);
 	if (r)
 		return r;
-	if (src)
-		memcpy(buf->data + at, src, n);
-	else
-		memset(buf->data + at, 0, n);
+	if (src) {
+		memcpy(kv_buffer_upto(buf, at) + at, src, n);
+		buf->used = kv_max(buf->used, at + n);
+	} else {
+		memset(kv_buffer_upto(buf, at + n) + at, 0, n);
+	}
 	if (buf->mask)
 		kv_mask_set(buf->mask, at, n);
 	uint64_t end = (uint64_t)index * chunk_size(s) + at + n;
@@ -330,7 +333,7 @@ static int forget_from(struct kvfs_session *s, uint64_t size)
 	if (r)
 		return r;
 	if (buf) {
-		memset(buf->data + at, 0, chunk_size(s) - at);
+		kv_buffer_cut(buf, at);
 		if (buf->mask)
 			kv_mask_clear(buf->mask, at, chunk_size(s) - at);
 	}
@@ -416,9 +419,9 @@ int kvfs_session_fallocate(struct kvfs_session *s, int mode, uint64_t offset, ui
 /* Puts what was written of chunk `index` over `out`, which stands for bytes [at, at + n) of it. */
 static int overlay(struct kvfs_session *s, struct kv_txn *txn, uint32_t index, uint8_t *out, size_t at, size_t n)
 {
-	const struct kv_buffer *buf = kv_buffers_find(&s->bufs, index);
+	struct kv_buffer *buf = kv_buffers_find(&s->bufs, index);
 	if (buf) {
-		kv_mask_overlay(out, buf->data + at, buf->mask, at, n);
+		kv_mask_overlay(out, kv_buffer_upto(buf, at + n) + at, buf->mask, at, n);
 		return 0;
 	}
 	struct kv_bytes data;

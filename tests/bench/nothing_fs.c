@@ -2,6 +2,9 @@
  *
  *   nothing_fs [FUSE OPTIONS] MOUNTPOINT     serves until it is unmounted
  *
+ * With `-o commit=STORE` it does one thing: what is written, appended or removed here is put, appended or deleted in that kvfs store, without
+ * flushes, before the call is answered.  So it costs what any mount costs, and a commit where a mount makes it.
+ *
  * Names and sizes are kept, bytes are not: what is written is dropped, what is read is zeros.  The kernel caches all it can: names,
  * attributes, listings and pages.  A writer without reading is direct I/O, and a reader's close is not told, as in kvfs.  One lock over
  * everything: no request holds it for longer than a few lookups. */
@@ -9,8 +12,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
+#include <kvfs.h>
 #include <pthread.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +32,7 @@ struct node {
 	size_t entries_len, entries_cap, index; /* `index`: its own place in dir->entries */
 	uint64_t lookups; /* that the kernel has not forgotten */
 	struct stat st;
+	bool written; /* since its last commit */
 	char name[256];
 };
 
@@ -35,6 +41,7 @@ static struct node root = {.lookups = 1, .st = {.st_ino = FUSE_ROOT_ID, .st_mode
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static ino_t last_ino = FUSE_ROOT_ID;
 static char zeros[READ_MAX];
+static struct kvfs_store *store; /* NULL: nothing is committed */
 
 static struct node *node_of(fuse_ino_t ino)
 {
@@ -175,7 +182,10 @@ static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 		drop_if_unused(n);
 	}
 	pthread_mutex_unlock(&lock);
-	fuse_reply_err(req, n ? 0 : ENOENT);
+	if (n && store && kvfs_del(store, name) < 0)
+		fuse_reply_err(req, EIO);
+	else
+		fuse_reply_err(req, n ? 0 : ENOENT);
 }
 
 /* ---- attributes ---- */
@@ -247,19 +257,32 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, s
 static void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t offset, struct fuse_file_info *fi)
 {
 	struct node *n = node_of(ino);
+	bool append = fi->flags & O_APPEND;
 
-	(void)data, (void)fi;
 	pthread_mutex_lock(&lock);
 	if (n->st.st_size < offset + (off_t)size)
 		n->st.st_size = offset + (off_t)size;
+	n->written |= !append;
 	pthread_mutex_unlock(&lock);
-	fuse_reply_write(req, size);
+	if (store && append && kvfs_append(store, n->name, data, size) < 0)
+		fuse_reply_err(req, EIO);
+	else
+		fuse_reply_write(req, size);
 }
 
 static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	(void)ino, (void)fi;
-	fuse_reply_err(req, 0);
+	struct node *n = node_of(ino);
+	size_t size;
+	bool commit;
+
+	(void)fi;
+	pthread_mutex_lock(&lock);
+	commit = store && n->written;
+	n->written = false;
+	size = n->st.st_size < READ_MAX ? (size_t)n->st.st_size : READ_MAX;
+	pthread_mutex_unlock(&lock);
+	fuse_reply_err(req, commit && kvfs_put(store, n->name, zeros, size, NULL, NULL) < 0 ? EIO : 0);
 }
 
 /* ---- listings ---- */
@@ -367,17 +390,38 @@ out:
 	return r;
 }
 
+static int open_store(const char *path)
+{
+	struct kvfs_options opt = {.size = sizeof(opt), .flags = KVFS_CREATE, .durability = KVFS_NONE, .purpose = "bench"};
+	struct kvfs_error err;
+
+	if (kvfs_open(path, &opt, &store, &err) == 0)
+		return 0;
+	fprintf(stderr, "nothing_fs: %s\n", err.text);
+	return -1;
+}
+
+struct options {
+	char *commit; /* the path of a store; NULL: none */
+};
+
+static const struct fuse_opt option_list[] = {{"commit=%s", offsetof(struct options, commit), 0}, FUSE_OPT_END};
+
 int main(int argc, char **argv)
 {
+	struct options options = {0};
 	struct fuse_args args = FUSE_ARGS_INIT(argc, argv);
 	struct fuse_cmdline_opts opts;
 	struct fuse_session *se;
 	int r = 1;
 
-	if (fuse_parse_cmdline(&args, &opts) != 0 || !opts.mountpoint || fuse_opt_add_arg(&args, "-odefault_permissions") != 0) {
-		fprintf(stderr, "usage: nothing_fs [FUSE OPTIONS] MOUNTPOINT\n");
+	if (fuse_opt_parse(&args, &options, option_list, NULL) != 0 || fuse_parse_cmdline(&args, &opts) != 0 || !opts.mountpoint ||
+		fuse_opt_add_arg(&args, "-odefault_permissions") != 0) {
+		fprintf(stderr, "usage: nothing_fs [-o commit=STORE] [FUSE OPTIONS] MOUNTPOINT\n");
 		return 2;
 	}
+	if (options.commit && open_store(options.commit) < 0)
+		return 1;
 	root.st.st_uid = getuid();
 	root.st.st_gid = getgid();
 	touch(&root);
@@ -386,6 +430,7 @@ int main(int argc, char **argv)
 		r = serve(se, opts.mountpoint) < 0;
 		fuse_session_destroy(se);
 	}
+	kvfs_close(store);
 	free(opts.mountpoint);
 	fuse_opt_free_args(&args);
 	return r;

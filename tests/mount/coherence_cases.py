@@ -2,10 +2,13 @@
 without asking, so the mount must have dropped what the other door changed before that door's call returns.
 
 KVFS_ALTERNATIONS   2000; 100000 is the long form"""
+import calendar
 import errno
+import json
 import mmap
 import os
 import stat
+import time
 
 from harness import Door, elsewhere, equal, fails, get, put
 
@@ -266,3 +269,53 @@ def test_a_value_that_lost_the_name_it_was_known_by(b):
         equal(os.pread(reader, 100, 0), b'old')
         os.close(reader)
         os.unlink(b.path(name))
+
+
+def test_attributes_beside_a_session_that_took_over(b):
+    """Whatever it does, others see the published attributes while it lasts, and the new ones after, also who had not looked in between."""
+    b.up()
+    source = b.path('source')
+    put(source, b's' * 5000)
+
+    def copy(fd):
+        with open(source, 'rb') as file:
+            os.copy_file_range(file.fileno(), fd, 3000)
+
+    changes = {
+        'cut': (os.O_TRUNC, lambda fd: None),
+        'cut and written': (os.O_TRUNC, lambda fd: os.write(fd, b'n' * 77)),
+        'written': (0, lambda fd: os.write(fd, b'n' * 77)),
+        'written past the end': (0, lambda fd: os.pwrite(fd, b'n', 9999)),
+        'cut later': (0, lambda fd: os.ftruncate(fd, 11)),
+        'longer': (0, lambda fd: os.ftruncate(fd, 11111)),
+        'allocated': (0, lambda fd: os.posix_fallocate(fd, 0, 7777)),
+        'copied': (0, copy),
+        'times': (0, lambda fd: os.utime(fd, ns=(1, 2))),
+        'nothing': (0, lambda fd: None),
+    }
+
+    def nanoseconds(text):
+        seconds, fraction = text[:-1].split('.')
+        return calendar.timegm(time.strptime(seconds, '%Y-%m-%dT%H:%M:%S')) * 10**9 + int(fraction)
+
+    def attributes(path):
+        st = os.stat(path)
+        return st.st_size, st.st_mtime_ns, st.st_ctime_ns, st.st_mode, st.st_nlink
+
+    for look in (True, False):
+        for name, (flags, change) in changes.items():
+            path = b.path(f'{name} {look}')
+            put(path, b'old value')
+            before = elsewhere(attributes, path)
+            fd = os.open(path, os.O_WRONLY | flags)
+            if look:
+                equal(elsewhere(attributes, path)[0], 9, name)
+            change(fd)
+            if look and name != 'times':
+                equal(elsewhere(attributes, path), before, name)
+            os.close(fd)
+            told = elsewhere(attributes, path), attributes(path)
+            kvfs = json.loads(b.kvfs('stat', '--json', f'{name} {look}'))
+            truth = kvfs['size'], nanoseconds(kvfs['modified']), nanoseconds(kvfs['changed']), stat.S_IFREG | 0o644, 1
+            equal(told, (truth, truth), name)
+            equal(len(get(path)), kvfs['size'], name)

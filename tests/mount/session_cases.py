@@ -480,6 +480,27 @@ def test_a_number_that_several_were_promised_is_used_once(b):
         child.end()
 
 
+def test_more_writers_than_are_remembered(b):
+    """What the system shows of a process is kept open for the last few that closed something: others in turn, and ended ones, are seen as well."""
+    b.up()
+    steps = {'open': lambda s: s.update(fd=os.open(b.path(s['name']), NEW | os.O_TRUNC)),
+             'dup': lambda s: s.update(dup=os.dup(s['fd'])),
+             'write': lambda s: os.write(s['fd'], s['value']),
+             'close': lambda s: os.close(s['fd']),
+             'close dup': lambda s: os.close(s['dup'])}
+    for turn in range(3):
+        writers = [Child({'name': lambda s, i=i, turn=turn: s.update(name=f'k{i}', value=b'%d' % turn), **steps}) for i in range(12)]
+        for step in 'name', 'open', 'dup', 'write', 'close':
+            for writer in writers:
+                writer.do(step)
+        for i, writer in enumerate(writers):
+            equal(other_get(b.path(f'k{i}')), b'%d' % (turn - 1) if turn else None)
+            writer.do('close dup')
+            equal(other_get(b.path(f'k{i}')), b'%d' % turn)
+        for writer in writers:
+            writer.end()
+
+
 def test_appends_are_published_one_by_one(b):
     b.up()
     fd = os.open(b.path('log'), NEW | os.O_APPEND)
