@@ -36,6 +36,9 @@ LIBS_kvfs = $(shell $(PKG_CONFIG) --libs fuse3 libarchive)
 INC_tests/unit := -Ilib -Ikvfs
 INC_tests/crash := -Itests/unit
 INC_tests/bench = $(shell $(PKG_CONFIG) --cflags fuse3)
+# The extension uses the limited API only: any CPython from 3.11 on loads what any one has built.
+PYTHON ?= python3
+INC_lib/python/_kvfs = -isystem $(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')
 INC = $(INC_$(patsubst %/,%,$(dir $<))) $(if $(filter tests/%,$<),-Itests/support)
 LIBS := -llmdb -pthread
 
@@ -43,6 +46,9 @@ objects = $(patsubst %.c,$B/obj/%.o,$(1))
 programs = $(patsubst %.c,$B/%,$(1))
 LIB_SRC := $(sort $(wildcard lib/*.c))
 KVFS_SRC := $(sort $(wildcard kvfs/*.c))
+PYTHON_SRC := $(sort $(wildcard lib/python/_kvfs/*.c))
+PYTHON_FILES := $(sort $(wildcard lib/python/kvfs/*.py lib/python/kvfs/*.pyi lib/python/kvfs/py.typed))
+PYTHON_PKG := $B/python/kvfs
 UNIT := $(call programs,$(sort $(wildcard tests/unit/*_test.c)))
 API := $(call programs,$(sort $(wildcard tests/api/*_test.c)))
 CRASH := $(call programs,$(sort $(wildcard tests/crash/*_test.c)))
@@ -52,14 +58,14 @@ CRASH_SRC := $(filter-out %_test.c,$(wildcard tests/crash/*.c))
 HELPERS := $(call programs,$(sort $(wildcard tests/cli/*.c tests/mount/*.c)))
 BENCH := $(call programs,$(sort $(wildcard tests/bench/*.c)))
 SUPPORT_SRC := $(wildcard tests/support/*.c) $(filter-out %_test.c,$(wildcard tests/unit/*.c tests/api/*.c))
-SOURCES := $(sort $(wildcard include/*.h lib/*.[ch] kvfs/*.[ch] tests/*/*.[ch]))
+SOURCES := $(sort $(wildcard include/*.h lib/*.[ch] lib/python/_kvfs/*.[ch] kvfs/*.[ch] tests/*/*.[ch]))
 
 RUN_TESTS := BUILD=$B tests/support/run
 # The targets that build by themselves use all processors unless told otherwise.
 PARALLEL = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
 MAKE_SELF = +@$(MAKE) --no-print-directory $(if $(V),,-s) $(PARALLEL)
 
-.PHONY: all tests run mount-here check check-unit check-api check-cli check-mount check-crash check-asan check-tsan check-valgrind cov bench \
+.PHONY: all tests python run mount-here check check-unit check-api check-cli check-mount check-crash check-asan check-tsan check-valgrind cov bench \
 	format format-check lint install uninstall dist clean deps deps-check deps-lint help
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -82,9 +88,20 @@ $B/libkvfs.so: $B/libkvfs.so.0
 $B/kvfs: $(call objects,$(KVFS_SRC)) $B/libkvfs.a
 	$(call quiet,LINK)$(CC) $(CFLAGS) -pie $(LDFLAGS) -o $@ $^ $(LIBS_kvfs) $(LIBS)
 
+# ---- the Python package: import it with PYTHONPATH=build/plain/python, or install it with pip (lib/python/pyproject.toml)
+
+python: $(PYTHON_PKG)/_kvfs.abi3.so $(patsubst lib/python/%,$B/python/%,$(PYTHON_FILES)) ## build the Python package, in build/plain/python
+
+$(PYTHON_PKG)/_kvfs.abi3.so: $(call objects,$(PYTHON_SRC)) $B/libkvfs.a
+	@mkdir -p $(@D)
+	$(call quiet,LINK)$(CC) $(CFLAGS) -shared $(LDFLAGS) -Wl,--exclude-libs,ALL -o $@ $^ $(LIBS)
+$B/python/%: lib/python/%
+	@mkdir -p $(@D)
+	@cp $< $@
+
 # ---- tests
 
-tests: all $(UNIT) $(API) $(HELPERS) $(if $(filter plain,$(VARIANT)),$(CRASH_ALL))
+tests: all $(UNIT) $(API) $(HELPERS) $(if $(filter plain,$(VARIANT)),$(CRASH_ALL) python)
 
 $B/tests/libsupport.a: $(call objects,$(SUPPORT_SRC))
 	@mkdir -p $(@D)

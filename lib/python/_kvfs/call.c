@@ -1,0 +1,107 @@
+/* What every call for a view begins and ends with. */
+#include "kvpy.h"
+
+/* A batch's own assignments are read from it, everything else from the store as it is. */
+static bool is_in_batch(struct txn_object *batch, const struct key *key)
+{
+	PyObject *path = key->path && !key->fault && batch->txn ? PyBytes_FromString(key->path) : NULL;
+	bool ret = path && PyDict_Contains(batch->changed, path) == 1;
+	Py_XDECREF(path);
+	PyErr_Clear();
+	return ret;
+}
+
+static int choose_txn(struct view_object *v, enum call_kind kind, struct call *c)
+{
+	struct txn_object *batch = v->txn ? NULL : kvpy_store_batch(v->store);
+	c->held = v->txn;
+	if (batch && kind == CALL_WRITE && kvpy_batch_flush(batch))
+		return -1;
+	if (batch && kind == CALL_READ && is_in_batch(batch, &c->key))
+		c->held = batch;
+	if (c->held && kvpy_txn_enter(c->held))
+		return -1;
+	c->txn = c->held ? c->held->txn : NULL;
+	Py_XINCREF((PyObject *)c->held);
+	return 0;
+}
+
+int kvpy_call_begin(struct view_object *v, PyObject *key, enum call_kind kind, struct call *c)
+{
+	memset(&c->key, 0, offsetof(struct key, buf));
+	if (!v->store) {
+		PyErr_SetString(PyExc_RuntimeError, "not initialised");
+		return -1;
+	}
+	if (key && kvpy_key_path(v->directory, v->typed, key, &c->key))
+		return -1;
+	if (v->txn) {
+		c->handle = v->txn->handle;
+		c->handle->refs++;
+	} else {
+		c->handle = kvpy_handle_get(v->store);
+	}
+	if (!c->handle || choose_txn(v, kind, c)) {
+		c->held = NULL;
+		kvpy_call_clear(c);
+		return -1;
+	}
+	c->kv = c->handle->kv;
+	c->state = PyEval_SaveThread();
+	return 0;
+}
+
+void kvpy_call_end(struct call *c)
+{
+	PyEval_RestoreThread(c->state);
+	if (c->held)
+		kvpy_txn_leave(c->held);
+}
+
+void kvpy_call_clear(struct call *c)
+{
+	if (c->handle)
+		kvpy_handle_put(c->handle);
+	Py_XDECREF((PyObject *)c->held);
+	kvpy_key_clear(&c->key);
+}
+
+int kvpy_call_result(struct call *c, int r, PyObject *key)
+{
+	const char *fault = r == -EINVAL || r == -ENAMETOOLONG ? c->key.fault : NULL;
+	if (!fault && c->key.path && (r == -EINVAL || r == -ENAMETOOLONG))
+		fault = kvfs_key_fault(c->key.path);
+	if (r < 0 && fault)
+		kvpy_raise(r, key, fault);
+	else if (r < 0)
+		kvpy_raise_of(c->kv, r, key);
+	kvpy_call_clear(c);
+	return r < 0 ? -1 : 0;
+}
+
+int kvpy_load(struct kvfs_store *kv, struct kvfs_txn *txn, const char *path, struct loaded *l)
+{
+	void *data = l->small;
+	int r = 0;
+	ssize_t n = 0;
+	if (txn) {
+		r = kvfs_txn_get(txn, path, &data, &l->len);
+	} else {
+		n = kvfs_get_into(kv, path, l->small, sizeof l->small, 0);
+		l->len = n < 0 ? 0 : (size_t)n;
+		r = n < 0 ? (int)n : l->len == sizeof l->small ? kvfs_get(kv, path, &data, &l->len) : 0;
+	}
+	l->data = data;
+	return r;
+}
+
+PyObject *kvpy_loaded_take(struct loaded *l, const struct key *key)
+{
+	size_t skip = key->line_len;
+	PyObject *ret = NULL;
+	if (l->len >= skip && (!skip || memcmp(l->data, key->line, skip) == 0))
+		ret = PyBytes_FromStringAndSize(l->data + skip, (Py_ssize_t)(l->len - skip));
+	if (l->data != l->small)
+		free(l->data);
+	return ret;
+}
