@@ -65,7 +65,7 @@ RUN_TESTS := BUILD=$B tests/support/run
 PARALLEL = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
 MAKE_SELF = +@$(MAKE) --no-print-directory $(if $(V),,-s) $(PARALLEL)
 
-.PHONY: all tests python run mount-here check check-unit check-api check-cli check-mount check-crash check-asan check-tsan check-valgrind cov bench \
+.PHONY: all tests python run mount-here check check-unit check-api check-cli check-mount check-python check-crash check-asan check-tsan check-valgrind cov bench \
 	format format-check lint install uninstall dist clean deps deps-check deps-lint help
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -130,7 +130,7 @@ $B/tests/unit/locks_test: $B/obj/kvfs/locks.o
 
 check: deps-check ## install what the tests need, build, and run all of them
 	$(MAKE_SELF) tests
-	@$(RUN_TESTS) unit api cli mount crash
+	@$(RUN_TESTS) unit api cli mount python crash
 check-unit: ## one suite
 	$(MAKE_SELF) $(UNIT)
 	@$(RUN_TESTS) unit
@@ -140,6 +140,8 @@ check-api: ## one suite
 check-crash: ## one suite: power cuts, killed programs, failing disks (tests/README.md has the long forms)
 	$(MAKE_SELF) $B/kvfs $(CRASH_ALL)
 	@$(RUN_TESTS) crash
+check-python: all python ## one suite
+	@$(RUN_TESTS) python
 check-cli check-mount: check-%: all $(HELPERS) ## one suite
 	@$(RUN_TESTS) $*
 check-asan: ## unit, api and CLI tests under AddressSanitizer and UBSan
@@ -206,7 +208,7 @@ clean: ## remove everything built
 # ---- what must be installed first (Debian)
 
 NEED := gcc libc6-dev pkg-config libfuse3-dev fuse3 liblmdb-dev libarchive-dev libxxhash-dev
-NEED_CHECK := $(NEED) libcmocka-dev acl attr emacs-nox git libcap2-bin make nano procps psmisc python3 rsync sqlite3 tar util-linux vim
+NEED_CHECK := $(NEED) libcmocka-dev acl attr emacs-nox git libcap2-bin libpython3-dev make nano procps psmisc python3 rsync sqlite3 tar util-linux vim
 NEED_LINT := $(NEED_CHECK) clang-format clang-tidy cppcheck valgrind
 deps: ## install what building needs
 	@.ci/packages $(NEED)

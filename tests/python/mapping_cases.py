@@ -71,5 +71,15 @@ else:
             d.update(items)
             return d
 
-        # As shelve and dbm have it: a store is no value that is copied, or made of keys.
+        def test_popitem(self):
+            super(mapping_tests.TestMappingProtocol, self).test_popitem()
+
+        def test_setdefault(self):
+            d = self._empty_mapping()
+            self.assertIs(d.setdefault('key0'), None)
+            self.assertEqual(d.setdefault('key', []), [])
+            self.assertEqual(d.setdefault('key', [1]), [])
+            self.assertRaises(TypeError, d.setdefault)
+
+        # As with shelve and dbm: what changes is stored when it is assigned, and a store is not copied, or made of keys.
         test_copy = test_fromkeys = None

@@ -235,7 +235,7 @@ class Keys(Case):
             self.assertGreater(events[2].sequence, events[0].sequence)
             other['a/y'] = b''
         with db.watch(since=events[1].sequence, timeout=0.1) as w:
-            self.assertEqual([(e.kind, e.key) for e in w], [('delete', 'a/x'), ('put', 'a/y')])
+            self.assertEqual([(e.kind, e.key) for e in w if '/' in e.key], [('delete', 'a/x'), ('put', 'a/y')])
             self.assertEqual(list(w), [])
         self.assertRaises(kvfs.Closed, next, w)
 

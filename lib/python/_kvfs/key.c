@@ -321,6 +321,8 @@ int kvpy_key_path(PyObject *directory, bool typed, PyObject *key, struct key *re
 	}
 	if (len <= 0)
 		ret->fault = "it is empty";
+	else if (*ret->path == '/')
+		ret->fault = "a component is empty";
 	else if (strlen(ret->path) != (size_t)len)
 		ret->fault = "it has a NUL";
 	else if (len + dir_len > KVFS_KEY_MAX)
