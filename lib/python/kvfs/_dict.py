@@ -75,6 +75,7 @@ class Dict(View[K, V]):
     Files of the store that no key's name could be are left alone: they are no keys, but len() counts them."""
 
     _typed = True
+    _dumps: Callable[[Any], Any]
 
     def __init__(self, path: Any, flag: str = "c", mode: int = 0o600, durability: str | None = None, *, codec: Any = JSON) -> None:
         self._open(options_of(path, flag, mode, durability), codec)
@@ -83,7 +84,7 @@ class Dict(View[K, V]):
 
     def _open(self, options: Options, codec: Any, directory: bytes = b"") -> None:
         self._codec = codec
-        self._dumps, self._loads = _NAMED.get(codec, codec)  # type: ignore[method-assign]
+        self._dumps, self._loads = _NAMED.get(codec, codec)
         self._setup(Store(options), None, directory)
         self._owner = True
 
@@ -108,7 +109,8 @@ class Dict(View[K, V]):
     # ---- items
 
     def __getitem__(self, key: K) -> V:
-        return self._loads(_get(self, key))
+        value: V = self._loads(_get(self, key))
+        return value
 
     def __setitem__(self, key: K, value: V) -> None:
         _set(self, key, self._dumps(value))
@@ -147,7 +149,8 @@ class Dict(View[K, V]):
         if self._store.batch:
             self._store.batch.commit()
         found = self._stat("")
-        return found[0] - (found[5] - 2) if found else 0  # a directory's entries, less those that are directories
+        size, nlink = (found[0], found[5]) if found else (0, 2)
+        return int(size - (nlink - 2))  # a directory's entries, less those that are directories
 
     def keys(self) -> Keys[K]:
         return Keys(self)

@@ -130,7 +130,7 @@ class _Session:
             self.drop()
 
 
-class Writer(_Session, io.BufferedWriter):
+class Writer(_Session, io.BufferedWriter):  # type: ignore[misc]
     pass
 
 

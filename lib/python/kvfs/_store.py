@@ -55,12 +55,12 @@ def _stores_dir() -> str:
 
 def resolve(path: Any, create: bool) -> str:
     """The absolute path of a store; '@name' is one beside the user's default store (which is '@default')."""
-    path = os.fsdecode(path)
-    if path[:1] != "@":
-        return os.path.abspath(path)
-    name = path[1:]
+    text: str = os.fsdecode(path)
+    if text[:1] != "@":
+        return os.path.abspath(text)
+    name = text[1:]
     if not name or "/" in name or name in (".", ".."):
-        raise ValueError(f"{path!r} names no store: after @ comes one name without '/'")
+        raise ValueError(f"{text!r} names no store: after @ comes one name without '/'")
     directory = _stores_dir()
     if create:
         os.makedirs(directory, 0o700, exist_ok=True)

@@ -1,7 +1,7 @@
 """kvfs.open(): a store's keys as they are, paths, and their bytes."""
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._store import Options, Store, options_of
 from ._view import Items, Keys, Values, View
@@ -33,6 +33,11 @@ class Tree(View[str, bytes]):
     len() counts a value with several names (hard links) once."""
 
     _typed = False
+    _loads = bytes
+
+    if TYPE_CHECKING:
+
+        def __setitem__(self, key: str, value: bytes | bytearray | memoryview | str, /) -> None: ...
 
     def __init__(self, options: Options, directory: bytes = b"") -> None:
         self._setup(Store(options), None, directory)

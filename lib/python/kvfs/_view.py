@@ -2,12 +2,13 @@
 from __future__ import annotations
 
 import heapq
+import io
 import random
 import time
 from collections.abc import Callable, ItemsView, Iterator, KeysView, MutableMapping, ValuesView
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from . import _file, _kvfs
 from ._errors import Conflict
@@ -44,14 +45,15 @@ class View(_kvfs.View, MutableMapping[K, V]):
     """A mapping of a store's keys. Safe in threads; in a forked child it opens the store anew; pickled as path and options."""
 
     _typed: bool
+    _store: Store
     _owner = False  # its end ends the store, transaction or snapshot
 
-    # What a subclass stores for a value, and makes of what is stored.
-    def _dumps(self, value: Any) -> Any:
-        return value
+    # What a subclass makes of what is stored for a value.
+    _loads: Callable[[bytes], Any]
 
-    def _loads(self, data: bytes) -> Any:
-        return data
+    if TYPE_CHECKING:  # in C
+
+        def __getitem__(self, key: K, /) -> V: ...
 
     def _key(self, name: bytes) -> K:
         """The key that has this name in the view's directory; LookupError: none."""
@@ -250,6 +252,7 @@ class View(_kvfs.View, MutableMapping[K, V]):
         """A transaction's own changes, merged into what its snapshot lists."""
         low, high, begin = (None if x is None else x if isinstance(x, bytes) else x.encode("utf-8", "surrogateescape")
                             for x in (start, stop, prefix))
+        assert self._txn and self._txn.changed
         changed = {k[len(self._directory):]: there for k, there in self._txn.changed.items() if k.startswith(self._directory)}
         if self._typed:
             changed = {k: there for k, there in changed.items() if b"/" not in k}
@@ -277,6 +280,15 @@ class View(_kvfs.View, MutableMapping[K, V]):
         return any(True for _ in self._list(KEYS))
 
     # ---- files, changes
+
+    @overload
+    def file(self, key: K, mode: Literal["rb"] = "rb", buffering: int = -1) -> io.BufferedReader: ...
+
+    @overload
+    def file(self, key: K, mode: Literal["wb", "xb", "ab"], buffering: int = -1) -> _file.Writer: ...
+
+    @overload
+    def file(self, key: K, mode: Literal["r+b", "w+b", "x+b"], buffering: int = -1) -> _file.ReaderWriter: ...
 
     def file(self, key: K, mode: str = "rb", buffering: int = -1) -> Any:
         """A binary file object of a value of any size, by the mode "rb", "r+b", "wb", "w+b", "xb" or "ab".
