@@ -88,7 +88,8 @@ class Both(Case):
                 with db.batch():
                     db['a'] = one
                 self.assertEqual((db['a'], 'a' in db, 'b' in db), (one, True, False))
-                self.assertEqual(len(db.snapshot()), 0)
+                with pickle.loads(pickle.dumps(db)) as other:
+                    self.assertEqual(len(other), 0)
                 db['b'] = one
                 self.assertEqual(sorted(db), ['a', 'b'])
                 del db['a']
@@ -96,7 +97,12 @@ class Both(Case):
                 db['c'] = two
                 self.assertFalse(db.add('c', one))
                 self.assertEqual(len(db), 2)
-            self.assertEqual(dict(db), {'b': one, 'c': two})
+                db['d'] = one
+                self.assertEqual(len(db), 3)
+                db['e'] = one
+                with db.snapshot() as s:
+                    self.assertEqual(len(s), 4)
+            self.assertEqual(dict(db), {'b': one, 'c': two, 'd': one, 'e': one})
 
     def test_a_batch_that_raises_keeps_what_was_assigned(self):
         for db, key, one, _ in self.both():
@@ -116,12 +122,12 @@ class Both(Case):
         self.assertEqual((len(db), len(db['b7']), len(db['huge'])), (10, 3 << 20, 9 << 20))
 
     def test_an_old_slice_of_a_batch_is_committed(self):
-        db = self.tree()
+        db, other = self.tree(), self.tree()
         with db.batch():
             db['a'] = b''
             time.sleep(2.1)
             db['b'] = b''
-            self.assertEqual(list(db.snapshot()), ['a'])
+            self.assertEqual(list(other), ['a'])
 
     def test_edit(self):
         d, db = self.dict(), self.tree(self.fresh())

@@ -37,6 +37,14 @@ class Question(Case):
             self.assertEqual(out.stdout, '18\n')
             self.assertEqual(d['hello'], 18)
 
+    def test_the_start_in_the_readme(self):
+        readme = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'README.md')
+        with open(readme, encoding='utf-8') as f:
+            script = f.read().split('## From Python')[1].split('```python\n')[1].split('```')[0]
+        script = script.replace('/tmp/words', self.path).replace('@notes', self.fresh())
+        out = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True)
+        self.assertEqual((out.stdout, out.stderr), ("100001 ['log/000099', 'log/000098', 'log/000097']\n", ''))
+
     def test_the_command_sees_a_key_by_its_name(self):
         with kvfs.Dict(self.path) as d:
             d['hello'] = 17

@@ -240,6 +240,19 @@ class Keys(Case):
         self.assertRaises(kvfs.Closed, next, w)
 
 
+class Unmade(Case):
+    def test_objects_that_were_never_opened(self):
+        from kvfs import _kvfs
+        view = kvfs.Tree.__new__(kvfs.Tree)
+        for use in (lambda: view['a'], lambda: view.add('a', b''), lambda: list(view._cursor(0)), lambda: view._stat(''), view._del_tree,
+                    lambda: view.__setitem__('a', b''), lambda: 'a' in view, _kvfs.Store.__new__(_kvfs.Store).sync,
+                    _kvfs.Txn.__new__(_kvfs.Txn).commit, lambda: _kvfs.Watch.__new__(_kvfs.Watch).next(0)):
+            self.assertRaises(kvfs.Closed, use)
+        _kvfs.Watch.__new__(_kvfs.Watch).close()
+        with self.assertRaises(ValueError):
+            _kvfs.View.__init__(self.tree(), _kvfs.Store(self.path), None, b'', False)
+
+
 class Process(Case):
     def test_what_ends_without_close_is_stored(self):
         script = 'import kvfs, sys; db = kvfs.open(sys.argv[1], "c", durability="relaxed"); db["a"] = "1"'

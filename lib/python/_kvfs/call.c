@@ -14,23 +14,25 @@ static bool is_in_batch(struct txn_object *batch, const struct key *key)
 static int choose_txn(struct view_object *v, enum call_kind kind, struct call *c)
 {
 	struct txn_object *batch = v->txn ? NULL : kvpy_store_batch(v->store);
-	c->held = v->txn;
-	if (batch && kind == CALL_WRITE && kvpy_batch_flush(batch))
-		return -1;
-	if (batch && kind == CALL_READ && is_in_batch(batch, &c->key))
-		c->held = batch;
-	if (c->held && kvpy_txn_enter(c->held))
-		return -1;
-	c->txn = c->held ? c->held->txn : NULL;
-	Py_XINCREF((PyObject *)c->held);
-	return 0;
+	int r = 0;
+	c->held = (struct txn_object *)Py_XNewRef((PyObject *)v->txn);
+	Py_XINCREF((PyObject *)batch); /* another thread may close the store while this one waits */
+	if (batch && kind == CALL_WRITE)
+		r = kvpy_batch_flush(batch);
+	else if (batch && is_in_batch(batch, &c->key))
+		c->held = (struct txn_object *)Py_NewRef((PyObject *)batch);
+	Py_XDECREF((PyObject *)batch);
+	if (r == 0 && c->held)
+		r = kvpy_txn_enter(c->held);
+	c->txn = r == 0 && c->held ? c->held->txn : NULL;
+	return r;
 }
 
 int kvpy_call_begin(struct view_object *v, PyObject *key, enum call_kind kind, struct call *c)
 {
-	memset(&c->key, 0, offsetof(struct key, buf));
+	memset(c, 0, offsetof(struct call, key) + offsetof(struct key, buf));
 	if (!v->store) {
-		PyErr_SetString(PyExc_RuntimeError, "not initialised");
+		kvpy_raise_closed("it was never opened");
 		return -1;
 	}
 	if (key && kvpy_key_path(v->directory, v->typed, key, &c->key))
@@ -42,7 +44,6 @@ int kvpy_call_begin(struct view_object *v, PyObject *key, enum call_kind kind, s
 		c->handle = kvpy_handle_get(v->store);
 	}
 	if (!c->handle || choose_txn(v, kind, c)) {
-		c->held = NULL;
 		kvpy_call_clear(c);
 		return -1;
 	}

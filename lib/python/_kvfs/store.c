@@ -155,7 +155,7 @@ static PyObject *store_set_batch(PyObject *self, PyObject *batch)
 
 struct txn_object *kvpy_store_batch(struct store_object *s)
 {
-	if (!s->batches)
+	if (!s || !s->batches)
 		return NULL;
 	PyObject *thread = PyLong_FromUnsignedLong(PyThread_get_thread_ident());
 	PyObject *batch = thread && s->batches ? PyDict_GetItemWithError(s->batches, thread) : NULL;

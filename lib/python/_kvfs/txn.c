@@ -9,14 +9,16 @@
 
 int kvpy_txn_enter(struct txn_object *t)
 {
-	if (kvpy_handle_dead(t->handle)) {
+	if (t->handle && kvpy_handle_dead(t->handle)) {
 		kvpy_raise_forked("the transaction was begun before the fork");
 		return -1;
 	}
-	kvpy_lock(t->lock);
-	if (t->txn || t->slices)
+	if (t->handle)
+		kvpy_lock(t->lock);
+	if (t->handle && (t->txn || t->slices))
 		return 0;
-	PyThread_release_lock(t->lock);
+	if (t->handle)
+		PyThread_release_lock(t->lock);
 	kvpy_raise_closed("the transaction or snapshot has ended");
 	return -1;
 }

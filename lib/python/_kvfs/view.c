@@ -112,31 +112,36 @@ static double seconds(struct timespec t)
 	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
+/* The library's name of the view's directory, without the '/' at its end, or of what is at `path` in it. */
+static bool name_in(struct view_object *v, PyObject *path, char name[KVFS_KEY_MAX + 1])
+{
+	size_t len = (size_t)PyBytes_Size(v->directory), n = path ? (size_t)PyBytes_Size(path) : 0;
+	if (len + n > KVFS_KEY_MAX || (n && strlen(PyBytes_AsString(path)) != n))
+		return false;
+	memcpy(name, PyBytes_AsString(v->directory), len + 1);
+	if (n)
+		memcpy(name + len, PyBytes_AsString(path), n + 1);
+	else if (len)
+		name[len - 1] = 0;
+	return true;
+}
+
 /* stat(path): of whatever is there, "" being the view's own directory; None: nothing. */
 static PyObject *view_stat(PyObject *self, PyObject *path)
 {
 	struct view_object *v = (struct view_object *)self;
 	struct kvfs_stat st;
 	struct call c;
-	PyObject *tail = kvpy_text(path), *whole = tail ? Py_NewRef(v->directory) : NULL;
-	if (whole)
-		PyBytes_ConcatAndDel(&whole, tail);
-	if (!whole || kvpy_call_begin(v, NULL, CALL_READ, &c)) {
-		Py_XDECREF(whole);
+	char name[KVFS_KEY_MAX + 1];
+	PyObject *text = kvpy_text(path);
+	if (!text)
 		return NULL;
-	}
-	char name[KVFS_KEY_MAX + 2];
-	Py_ssize_t len = PyBytes_Size(whole);
-	bool fits = len <= KVFS_KEY_MAX && strlen(PyBytes_AsString(whole)) == (size_t)len;
-	int r = -ENOENT;
-	if (fits) {
-		memcpy(name, PyBytes_AsString(whole), (size_t)len + 1);
-		if (len && name[len - 1] == '/')
-			name[len - 1] = 0;
-		r = c.txn ? kvfs_txn_stat(c.txn, name, &st) : kvfs_stat(c.kv, name, &st);
-	}
+	bool legal = name_in(v, text, name);
+	Py_DECREF(text);
+	if (kvpy_call_begin(v, NULL, CALL_WRITE, &c)) /* the path is not compared with those of a batch: it is committed */
+		return NULL;
+	int r = !legal ? -EINVAL : c.txn ? kvfs_txn_stat(c.txn, name, &st) : kvfs_stat(c.kv, name, &st);
 	kvpy_call_end(&c);
-	Py_DECREF(whole);
 	bool missing = kvpy_is_missing(r);
 	if (kvpy_call_result(&c, missing ? 0 : r, path))
 		return NULL;
@@ -315,20 +320,28 @@ static PyObject *view_del_tree(PyObject *self, PyObject *unused)
 {
 	struct view_object *v = (struct view_object *)self;
 	struct call c;
-	char name[KVFS_KEY_MAX + 2];
+	char name[KVFS_KEY_MAX + 1];
 	uint64_t count;
 	(void)unused;
+	name_in(v, NULL, name);
 	if (kvpy_call_begin(v, NULL, CALL_WRITE, &c))
 		return NULL;
-	size_t len = (size_t)PyBytes_Size(v->directory);
-	memcpy(name, PyBytes_AsString(v->directory), len + 1);
-	name[len ? len - 1 : 0] = 0;
 	int r = c.txn ? -EINVAL : kvfs_del_tree(c.kv, name, &count);
 	kvpy_call_end(&c);
 	return kvpy_call_result(&c, r == -ENOENT || r == -ENOTDIR ? 0 : r, NULL) ? NULL : Py_NewRef(Py_None);
 }
 
 /* ---- type ---- */
+
+static PyObject *view_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+	struct view_object *v = kvpy_alloc(type);
+	(void)args;
+	(void)kwargs;
+	if (v && !(v->directory = PyBytes_FromString("")))
+		Py_CLEAR(v);
+	return (PyObject *)v;
+}
 
 static int view_init(PyObject *self, PyObject *args, PyObject *kwargs)
 {
@@ -343,9 +356,10 @@ static int view_init(PyObject *self, PyObject *args, PyObject *kwargs)
 		return -1;
 	}
 	if (PyBytes_Size(directory) > KVFS_KEY_MAX || v->store) {
-		PyErr_SetString(PyExc_ValueError, "the directory's name is too long");
+		PyErr_SetString(PyExc_ValueError, v->store ? "it is open" : "the directory's name is too long");
 		return -1;
 	}
+	Py_XDECREF(v->directory);
 	v->store = (struct store_object *)Py_NewRef(store);
 	v->txn = txn == Py_None ? NULL : (struct txn_object *)Py_NewRef(txn);
 	v->directory = Py_NewRef(directory);
@@ -414,6 +428,7 @@ PyTypeObject *kvpy_view_make_type(void)
 	};
 	static PyType_Slot slots[] = {
 		{Py_tp_doc, "View(store, txn, directory, typed): keys below a directory (b'' or b'a/b/') and their bytes."},
+		{Py_tp_new, view_new},
 		{Py_tp_init, view_init},
 		{Py_tp_dealloc, view_dealloc},
 		{Py_tp_methods, methods},

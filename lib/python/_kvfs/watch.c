@@ -58,14 +58,16 @@ static int turn(struct kvfs_watch *w, double wait, struct kvfs_event *ret)
 
 static int enter(struct watch_object *w)
 {
-	if (kvpy_handle_dead(w->handle)) {
+	if (w->handle && kvpy_handle_dead(w->handle)) {
 		kvpy_raise_forked("the watch was opened before the fork");
 		return -1;
 	}
-	kvpy_lock(w->lock);
+	if (w->handle)
+		kvpy_lock(w->lock);
 	if (w->w && !w->closing)
 		return 0;
-	PyThread_release_lock(w->lock);
+	if (w->handle)
+		PyThread_release_lock(w->lock);
 	kvpy_raise_closed("the watch is closed");
 	return -1;
 }
@@ -128,12 +130,13 @@ static PyObject *watch_fileno(PyObject *self, PyObject *unused)
 static PyObject *watch_close(PyObject *self, PyObject *unused)
 {
 	struct watch_object *w = (struct watch_object *)self;
-	bool lock = w->lock && !kvpy_handle_dead(w->handle);
+	bool lock = w->handle && !kvpy_handle_dead(w->handle);
 	(void)unused;
 	w->closing = true;
 	if (lock)
 		kvpy_lock(w->lock);
-	kvfs_watch_close(w->w);
+	if (w->w)
+		kvfs_watch_close(w->w);
 	w->w = NULL;
 	if (lock)
 		PyThread_release_lock(w->lock);

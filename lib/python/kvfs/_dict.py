@@ -1,6 +1,7 @@
 """kvfs.Dict: a persistent dict."""
 from __future__ import annotations
 
+import errno
 import json
 import pickle
 from collections.abc import Callable
@@ -80,7 +81,7 @@ class Dict(View[K, V]):
     def __init__(self, path: Any, flag: str = "c", mode: int = 0o600, durability: str | None = None, *, codec: Any = JSON) -> None:
         self._open(options_of(path, flag, mode, durability), codec)
         if flag == "n":
-            self.clear()
+            self._del_tree()
 
     def _open(self, options: Options, codec: Any, directory: bytes = b"") -> None:
         self._codec = codec
@@ -103,7 +104,7 @@ class Dict(View[K, V]):
     def _name(self, key: str) -> bytes:
         name, line = _kvfs.encode_key(key)
         if line or len(name) > 254:
-            raise Invalid(36, "too long for the name of a directory", key)
+            raise Invalid(errno.ENAMETOOLONG, "too long for the name of a directory", key)
         return name + b"%"  # which no key's name ends with
 
     # ---- items
@@ -146,8 +147,6 @@ class Dict(View[K, V]):
     def __len__(self) -> int:
         if self._txn and self._txn.changed is not None:
             return self._count()
-        if self._store.batch:
-            self._store.batch.commit()
         found = self._stat("")
         size, nlink = (found[0], found[5]) if found else (0, 2)
         return int(size - (nlink - 2))  # a directory's entries, less those that are directories

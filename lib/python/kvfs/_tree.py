@@ -43,12 +43,12 @@ class Tree(View[str, bytes]):
         self._setup(Store(options), None, directory)
         self._owner = True
         if options.flag == "n":
-            self.clear()
+            self._del_tree()
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._txn:
             raise TypeError("a transaction or snapshot cannot be pickled")
-        return Tree, (self._store.options, self._directory)
+        return type(self), (self._store.options, self._directory)
 
     def _key(self, name: bytes) -> str:
         return name.decode("utf-8", "surrogateescape")
@@ -63,10 +63,11 @@ class Tree(View[str, bytes]):
         return bytearray(value)
 
     def __len__(self) -> int:
+        self._settle()
         return self._count() if self._txn or self._directory else self._store.count()
 
     def __bool__(self) -> bool:
-        return super().__bool__() if self._txn or self._directory else self._store.count() > 0
+        return super().__bool__() if self._txn or self._directory else len(self) > 0
 
     def keys(self, *, prefix: str | None = None, start: str | None = None, stop: str | None = None,
              reverse: bool = False) -> Keys[str]:

@@ -94,9 +94,13 @@ class View(_kvfs.View, MutableMapping[K, V]):
 
     def sync(self) -> None:
         """Makes everything that was published before durable, at whatever level."""
+        self._settle()
+        self._store.sync()
+
+    def _settle(self) -> None:
+        """Commits what this thread has in a batch."""
         if self._store.batch:
             self._store.batch.commit()
-        self._store.sync()
 
     def __enter__(self: Self) -> Self:
         return self
@@ -116,6 +120,7 @@ class View(_kvfs.View, MutableMapping[K, V]):
     def _begin(self: Self, write: bool) -> Self:
         if self._txn:
             raise ValueError("a transaction or snapshot contains no other")
+        self._settle()
         new = self._like(_kvfs.Txn(self._store, write), self._directory)
         new._owner = True
         return new
@@ -373,3 +378,6 @@ class Values(ValuesView[V]):
 
     def __reversed__(self) -> Iterator[V]:
         return (value for _, value in reversed(self._items))
+
+    def __contains__(self, value: object) -> bool:
+        return any(value is v or value == v for v in self)
