@@ -169,13 +169,13 @@ format: ## clang-format all sources in place
 	clang-format -i $(SOURCES)
 format-check: ## fail if clang-format would change something
 	clang-format --dry-run -Werror $(SOURCES)
-TIDY := $(patsubst %.c,$B/tidy/%,$(LIB_SRC) $(KVFS_SRC))
+TIDY := $(patsubst %.c,$B/tidy/%,$(LIB_SRC) $(PYTHON_SRC) $(KVFS_SRC))
 lint: ## layering, cppcheck and clang-tidy, without a single warning
 	+@bad=0; tests/lint/layers || bad=1; tests/lint/manual || bad=1; \
 	cppcheck -q -j2 --error-exitcode=1 --inline-suppr --suppressions-list=tests/lint/cppcheck.txt --std=c11 \
 		--enable=warning,performance,portability -D_GNU_SOURCE -Iinclude -Ilib lib kvfs || bad=1; \
 	$(MAKE) --no-print-directory -k $(if $(V),,-s) $(PARALLEL) $(TIDY) || bad=1; exit $$bad
-$B/tidy/%: %.c .clang-tidy tests/lint/analyzer.h $(wildcard include/*.h lib/*.h kvfs/*.h)
+$B/tidy/%: %.c .clang-tidy tests/lint/analyzer.h $(wildcard include/*.h lib/*.h lib/python/_kvfs/*.h kvfs/*.h)
 	@mkdir -p $(@D)
 	$(call quiet,TIDY)clang-tidy --quiet --warnings-as-errors='*' $< -- $(KV_CPPFLAGS) $(INC) \
 		$(if $(filter lib/%,$(filter-out lib/err.c,$<)),-include tests/lint/analyzer.h) -std=gnu11 2>$@.log || { cat $@.log; exit 1; }

@@ -38,14 +38,11 @@ static bool is_plain(unsigned char c, bool ascii)
 static PyObject *escape(const char *mark, const unsigned char *data, size_t len, bool ascii)
 {
 	static const char digits[] = "0123456789ABCDEF";
-	size_t at = strlen(mark), cap = at + len;
-	for (size_t i = 0; i < len; i++)
-		cap += 2 * (data[i] == 0xed || !is_plain(data[i], ascii));
-	cap += 4 * (len / 3); /* of a surrogate, the other two bytes */
-	char *out = malloc(cap + 1);
+	size_t at = strlen(mark);
+	char *out = malloc(at + 3 * len + 1);
 	if (!out)
 		return PyErr_NoMemory();
-	memcpy(out, mark, at);
+	memcpy(out, mark, at + 1);
 	for (size_t i = 0, odd = 0; i < len; i++) {
 		if (!ascii && data[i] == 0xed && i + 2 < len && data[i + 1] >= 0xa0)
 			odd = 3;

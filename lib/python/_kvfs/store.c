@@ -92,7 +92,7 @@ static PyObject *store_close(PyObject *self, PyObject *unused)
 	Py_CLEAR(s->batches);
 	if (h)
 		kvpy_handle_put(h);
-	Py_RETURN_NONE;
+	return Py_NewRef(Py_None);
 }
 
 static void store_dealloc(PyObject *self)
@@ -123,13 +123,12 @@ static PyObject *store_count(PyObject *self, PyObject *unused)
 {
 	struct handle *h = kvpy_handle_get((struct store_object *)self);
 	struct kvfs_info info;
-	int r;
 	(void)unused;
 	if (!h)
 		return NULL;
-	Py_BEGIN_ALLOW_THREADS;
-	r = kvfs_info(h->kv, &info);
-	Py_END_ALLOW_THREADS;
+	PyThreadState *state = PyEval_SaveThread();
+	int r = kvfs_info(h->kv, &info);
+	PyEval_RestoreThread(state);
 	PyObject *ret = r ? kvpy_raise_of(h->kv, r, NULL) : PyLong_FromUnsignedLongLong(info.values);
 	kvpy_handle_put(h);
 	return ret;

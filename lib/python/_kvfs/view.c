@@ -300,7 +300,7 @@ static PyObject *view_incr(PyObject *self, PyObject *args)
 	struct call c;
 	PyObject *key;
 	long long delta = 1;
-	int64_t sum;
+	int64_t sum = 0;
 	if (!PyArg_ParseTuple(args, "O|L:incr", &key, &delta) || kvpy_call_begin((struct view_object *)self, key, CALL_WRITE, &c))
 		return NULL;
 	int r = c.key.fault  ? -EINVAL
@@ -323,10 +323,10 @@ static PyObject *view_del_tree(PyObject *self, PyObject *unused)
 	char name[KVFS_KEY_MAX + 1];
 	uint64_t count;
 	(void)unused;
-	name_in(v, NULL, name);
+	bool legal = name_in(v, NULL, name);
 	if (kvpy_call_begin(v, NULL, CALL_WRITE, &c))
 		return NULL;
-	int r = c.txn ? -EINVAL : kvfs_del_tree(c.kv, name, &count);
+	int r = c.txn || !legal ? -EINVAL : kvfs_del_tree(c.kv, name, &count);
 	kvpy_call_end(&c);
 	return kvpy_call_result(&c, r == -ENOENT || r == -ENOTDIR ? 0 : r, NULL) ? NULL : Py_NewRef(Py_None);
 }

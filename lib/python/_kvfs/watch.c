@@ -96,7 +96,7 @@ static PyObject *event(const struct told *t)
 static PyObject *watch_next(PyObject *self, PyObject *arg)
 {
 	struct watch_object *w = (struct watch_object *)self;
-	double timeout = PyFloat_AsDouble(arg), until = now() + timeout, left = timeout;
+	double timeout = PyFloat_AsDouble(arg), until = now() + timeout, left;
 	struct told t;
 	int r;
 	if (PyErr_Occurred())
@@ -105,10 +105,10 @@ static PyObject *watch_next(PyObject *self, PyObject *arg)
 		if (PyErr_CheckSignals() || enter(w))
 			return NULL;
 		left = timeout < 0 ? 1 : until - now();
-		Py_BEGIN_ALLOW_THREADS;
+		PyThreadState *state = PyEval_SaveThread();
 		r = turn(w->w, left, &t.e);
 		r = r == 1 ? copy(&t) : r;
-		Py_END_ALLOW_THREADS;
+		PyEval_RestoreThread(state);
 		PyThread_release_lock(w->lock);
 	} while (r == 0 && left > 0);
 	if (r < 0)
@@ -140,7 +140,7 @@ static PyObject *watch_close(PyObject *self, PyObject *unused)
 	w->w = NULL;
 	if (lock)
 		PyThread_release_lock(w->lock);
-	Py_RETURN_NONE;
+	return Py_NewRef(Py_None);
 }
 
 static void watch_dealloc(PyObject *self)
