@@ -300,9 +300,8 @@ static void tell_failure(struct kv_feed *f)
 			(void)strftime(since, sizeof(since), "%F %T", &tm);
 	}
 	kv_mount_log(f->mount,
-		"the disk failed to take what was written (%s): what was published since %s may be lost, and nothing more is "
-		"published; "
-		"see to the disk, and mount again",
+		"the disk failed to take what was written (%s): what was published since %s may be lost, and nothing more "
+		"is published; see to the disk, and mount again",
 		strerror(error), since);
 }
 
