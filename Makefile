@@ -121,7 +121,7 @@ $(UNIT) $(API) $(HELPERS) $(BENCH): $B/tests/%: $B/obj/tests/%.o $B/tests/libsup
 $(CRASH): $B/tests/crash/%: $B/obj/tests/crash/%.o $(call objects,$(CRASH_SRC)) $B/tests/libsupport.a $B/libkvfs.a
 	@mkdir -p $(@D)
 	$(call quiet,LINK)$(CC) $(CFLAGS) -pie $(LDFLAGS) -o $@ $^ -lcmocka -lm $(LIBS)
-$B/tests/crash/record.so: $B/obj/tests/crash/record.o
+$B/tests/crash/record.so: $B/obj/tests/crash/record.o $B/obj/tests/crash/fault.o
 	@mkdir -p $(@D)
 	$(call quiet,LINK)$(CC) $(CFLAGS) -shared $(LDFLAGS) -o $@ $^ -pthread
 

@@ -57,6 +57,8 @@ KVFS_MUST_CHECK ssize_t kvfs_ll_getxattr(struct kvfs_store *store, uint64_t ino,
 KVFS_MUST_CHECK ssize_t kvfs_ll_listxattr(struct kvfs_store *store, uint64_t ino, char *buf, size_t cap);
 KVFS_MUST_CHECK int kvfs_ll_removexattr(struct kvfs_store *store, uint64_t ino, const char *name);
 KVFS_MUST_CHECK int kvfs_ll_statfs(struct kvfs_store *store, struct statvfs *ret);
+/* The errno with which the disk refused to flush this process's changes, which is final (-EROFS for every other change); 0 it did not. */
+int kvfs_ll_failed(struct kvfs_store *store);
 /* Tells other doors (`kvfs info`, the command's "did you mean") that this process serves the store at `mountpoint`. */
 KVFS_MUST_CHECK int kvfs_ll_set_mountpoint(struct kvfs_store *store, const char *mountpoint);
 

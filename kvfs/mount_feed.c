@@ -66,6 +66,7 @@ struct kv_feed {
 	struct change *batch;
 	size_t count, cap;
 	bool lost;
+	bool failed; /* it was told */
 };
 
 /* ---- the kernel ---- */
@@ -281,6 +282,29 @@ static void set_caching(struct kv_feed *f)
 	}
 }
 
+/* The flush that failed may be one that nobody waited for: it is said once, within a second. */
+static void tell_failure(struct kv_feed *f)
+{
+	struct kvfs_info info;
+	struct tm tm;
+	char since[32] = "it was opened";
+	int error = f->failed ? 0 : kvfs_ll_failed(f->mount->store);
+	time_t t;
+
+	if (!error)
+		return;
+	f->failed = true;
+	if (kvfs_info(f->mount->store, &info) == 0 && info.last_sync_ns) {
+		t = (time_t)(info.last_sync_ns / 1000000000);
+		if (localtime_r(&t, &tm))
+			(void)strftime(since, sizeof(since), "%F %T", &tm);
+	}
+	kv_mount_log(f->mount,
+		"the disk failed to take what was written (%s): what was published since %s may be lost, and nothing more "
+		"is published; see to the disk, and mount again",
+		strerror(error), since);
+}
+
 static void *run(void *arg)
 {
 	struct kv_feed *f = arg;
@@ -294,6 +318,7 @@ static void *run(void *arg)
 		pthread_mutex_unlock(&f->mutex);
 		read_changes(f);
 		set_caching(f);
+		tell_failure(f);
 		for (; answers; answers = next) {
 			next = answers->next;
 			fuse_reply_write(answers->req, answers->count);

@@ -28,6 +28,8 @@ enum {
 	THREADS = 16, /* one buffer of MAX_WRITE each */
 	IDLE_THREADS = 8,
 	DRAIN_MS = 2000, /* a busy mount would never be drained */
+	MEMORY_TRIES = 1000,
+	MEMORY_WAIT_US = 20000,
 };
 
 /* ---- telling ---- */
@@ -345,7 +347,11 @@ static void serve(struct kv_mount *m)
 	fuse_loop_cfg_set_clone_fd(config, 0);
 	fuse_loop_cfg_set_max_threads(config, THREADS);
 	fuse_loop_cfg_set_idle_threads(config, IDLE_THREADS);
-	r = fuse_session_loop_mt(m->se, config);
+	/* A thread of libfuse's that finds no memory for the next request ends the loop, and the request waits. */
+	for (int tries = 0; (r = fuse_session_loop_mt(m->se, config)) == -ENOMEM && tries < MEMORY_TRIES; tries++) {
+		usleep(MEMORY_WAIT_US);
+		fuse_session_reset(m->se);
+	}
 	fuse_loop_cfg_destroy(config);
 	if (r > 0) /* a signal */
 		drain(m->se);

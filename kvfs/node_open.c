@@ -145,6 +145,18 @@ static struct kv_node *take_made(struct kv_intent *i, uint64_t id)
 	return n;
 }
 
+/* The same for a writer: a session, or what may become one, because nobody else was told of it.  A thread that was refused to read one
+ * value and comes back to write another brings what others may read. */
+static struct kv_node *take_made_alone(struct kv_nodes *nodes, struct kv_intent *i, uint64_t id)
+{
+	struct kv_node *n = take_made(i, id);
+
+	if (!n || n->session || n->lone)
+		return n;
+	kv_node_put(nodes, n);
+	return NULL;
+}
+
 /* ---- LOOKUP ---- */
 
 static int session_on(struct kv_nodes *nodes, pid_t tid, uint64_t ino, struct kv_node **ret)
@@ -284,6 +296,7 @@ static int lookup_once(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const
 {
 	struct kvfs_stat st;
 	struct kv_node *n = kv_node_pending(nodes, tid, parent, name);
+	bool pending; /* before it is looked for, or after: it may be published in between */
 	int r;
 
 	if (n) {
@@ -291,8 +304,9 @@ static int lookup_once(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const
 		kv_node_put(nodes, n);
 		return r;
 	}
+	pending = kv_node_is_pending(nodes, parent, name);
 	r = kvfs_ll_lookup(nodes->store, parent, name, &st);
-	*ret_cache = !kv_node_is_pending(nodes, parent, name);
+	*ret_cache = !pending && !kv_node_is_pending(nodes, parent, name);
 	if (r == 0)
 		return lookup_published(nodes, tid, &st, ret);
 	*ret_cache &= r == -ENOENT;
@@ -551,7 +565,7 @@ static int open_read_in_place(struct kv_nodes *nodes, pid_t tid, uint64_t id, st
 
 static int open_write(struct kv_nodes *nodes, pid_t tid, uint64_t id, int flags, struct kv_intent *i, struct kv_handle *ret)
 {
-	struct kv_node *n = take_made(i, id);
+	struct kv_node *n = take_made_alone(nodes, i, id);
 	bool taken = false;
 	int r = 0;
 
@@ -754,7 +768,7 @@ int kv_node_create(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const cha
 int kv_node_truncate(struct kv_nodes *nodes, pid_t tid, uint64_t id, struct kv_node **ret)
 {
 	struct kv_intent *i = intent_take(nodes, tid, kv_node_ino(id));
-	struct kv_node *n = take_made(i, id);
+	struct kv_node *n = take_made_alone(nodes, i, id);
 	bool new;
 	int r = 0;
 

@@ -86,6 +86,11 @@ int kvfs_ll_set_mountpoint(struct kvfs_store *store, const char *mountpoint)
 	return store->core->doors ? kv_doors_set_mountpoint(store->core->doors, mountpoint) : 0;
 }
 
+int kvfs_ll_failed(struct kvfs_store *store)
+{
+	return kv_core_check(store->core) ? 0 : kv_durable_info(store->core).failed;
+}
+
 /* Free space as a file system would say it: what the disk has, and what the file can reuse.  Counting the free list takes time in
  * proportion to it, so only the disk's own and the garbage, known at no cost, are added up. */
 int kvfs_ll_statfs(struct kvfs_store *store, struct statvfs *ret)

@@ -42,21 +42,11 @@ int kv_api_read(struct kvfs_store *store, const char *key, struct kv_txn *ret)
 
 /* ---- reading ---- */
 
-/* The inode of a value. */
-static int get_value_inode(struct kv_txn *txn, const char *key, struct kv_inode *ret)
-{
-	struct kv_dirent ent;
-	int r = kv_namei_lookup(txn, key, &ent);
-	if (r == 0)
-		r = kv_held_check_type(ent.type);
-	return r ? r : kv_inode_get_at(txn, &ent, ret);
-}
-
 int kv_api_get(struct kv_core *core, struct kv_txn *txn, const char *key, void **ret_data, size_t *ret_len, uint64_t *ret_version)
 {
 	struct kv_inode inode;
 	struct kv_version ver;
-	int r = get_value_inode(txn, key, &inode);
+	int r = kv_held_find(txn, key, &inode);
 	if (r)
 		return r;
 	if (inode.rec.size >= SIZE_MAX / 2)
@@ -98,7 +88,7 @@ ssize_t kvfs_get_into(struct kvfs_store *store, const char *key, void *buf, size
 	ssize_t r = kv_api_read(store, key, &txn);
 	if (r)
 		return r;
-	r = get_value_inode(&txn, key, &inode);
+	r = kv_held_find(&txn, key, &inode);
 	if (r == 0) {
 		kv_version_of(&inode, &ver);
 		r = kv_value_read(&txn, &store->core->layout, &ver, buf, cap, offset);

@@ -8,6 +8,8 @@
 #include "path.h"
 #include "session.h"
 
+#define TRIES 1000
+
 struct kvfs_stream {
 	struct kvfs_value *value; /* reading only */
 	struct kvfs_session *session; /* writing */
@@ -30,21 +32,21 @@ static int find(struct kvfs_store *store, const char *key, struct kv_place *ret)
 
 static int open_reading(struct kvfs_store *store, const char *key, struct kvfs_stream *st)
 {
-	struct kv_place place;
 	struct kvfs_stat stat;
-	int r = find(store, key, &place);
-	if (r)
-		return r;
-	r = kvfs_value_open(store, place.ent.ino, &st->value, &stat);
+	int r = kv_core_check(store->core);
+	if (r == 0)
+		r = kv_path_check(key);
+	if (r == 0)
+		r = kv_held_open(store->core, key, 0, &st->value, &stat);
 	st->size = r ? 0 : stat.size;
-	return r == -ESTALE ? -ENOENT : r;
+	return r;
 }
 
 static int open_there(struct kvfs_store *store, const struct kv_place *place, bool truncate, struct kvfs_session **ret)
 {
 	int r = kvfs_session_open(store, place->ent.ino, truncate, ret);
 	if (r)
-		return r == -ESTALE ? -ENOENT : r;
+		return r;
 	(*ret)->parent = place->parent;
 	memcpy((*ret)->name, place->name, place->len); /* of a new session: zeros follow */
 	return 0;
@@ -54,14 +56,18 @@ static int open_writing(struct kvfs_store *store, const char *key, unsigned flag
 {
 	struct kv_place place;
 	int r = kv_api_writable(store);
-	if (r == 0)
-		r = find(store, key, &place);
-	if (r == 0 && flags & KVFS_STREAM_EXCL)
-		return -EEXIST;
-	if (r == 0)
-		r = open_there(store, &place, flags & KVFS_STREAM_TRUNCATE, &st->session);
-	if (r != -ENOENT || !(flags & KVFS_STREAM_CREATE))
+	if (r)
 		return r;
+	r = -ESTALE;
+	for (int i = 0; i < TRIES && r == -ESTALE; i++) { /* the value may go before it is opened, and another have its name */
+		r = find(store, key, &place);
+		if (r == 0 && flags & KVFS_STREAM_EXCL)
+			return -EEXIST;
+		if (r == 0)
+			r = open_there(store, &place, flags & KVFS_STREAM_TRUNCATE, &st->session);
+	}
+	if (r != -ENOENT || !(flags & KVFS_STREAM_CREATE))
+		return r == -ESTALE ? kv_fail(EAGAIN) : r;
 	if (!*(key + strspn(key, "/")))
 		return kv_fail(EISDIR);
 	r = kv_session_new_key(store->core, key, mode & 07777, &st->session);

@@ -41,7 +41,7 @@ int kv_target_find(const char *dest, const char *what, struct kv_target *ret, st
 
 static int empty(int dirfd)
 {
-	static const char *const files[] = {"FORMAT", "data.mdb", "lock.mdb", "doors"};
+	static const char *const files[] = {"FORMAT", "data.mdb", "lock.mdb", "doors", "sync"};
 	kv_remove_new(dirfd);
 	for (size_t i = 0; i < KV_ARRAY_LEN(files); i++)
 		if (unlinkat(dirfd, files[i], 0) && errno != ENOENT)

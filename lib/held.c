@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "err.h"
+#include "namei.h"
 
 #define TRIES 1000
 
@@ -40,8 +41,17 @@ int kv_held_new(struct kv_core *core, const struct kv_inode *inode, bool hold, s
 	return 0;
 }
 
-/* One attempt: -EAGAIN when the value was replaced between reading and holding it. */
-static int try_open(struct kv_core *core, uint64_t ino, struct kvfs_value **ret, struct kvfs_stat *ret_stat)
+int kv_held_find(struct kv_txn *txn, const char *key, struct kv_inode *ret)
+{
+	struct kv_dirent ent;
+	int r = kv_namei_lookup(txn, key, &ent);
+	if (r == 0)
+		r = kv_held_check_type(ent.type);
+	return r ? r : kv_inode_get_at(txn, &ent, ret);
+}
+
+/* One attempt: -EAGAIN when the value was replaced between reading and holding it.  A key and what it leads to are of one state. */
+static int try_open(struct kv_core *core, const char *key, uint64_t ino, struct kvfs_value **ret, struct kvfs_stat *ret_stat)
 {
 	struct kv_txn txn;
 	struct kv_inode inode, again;
@@ -49,7 +59,7 @@ static int try_open(struct kv_core *core, uint64_t ino, struct kvfs_value **ret,
 	int r = kv_db_read(core->db, &txn);
 	if (r)
 		return r;
-	r = kv_inode_get(&txn, ino, &inode);
+	r = key ? kv_held_find(&txn, key, &inode) : kv_inode_get(&txn, ino, &inode);
 	if (r == 0)
 		r = kv_held_check_type(inode.rec.mode);
 	if (r == 0)
@@ -61,7 +71,7 @@ static int try_open(struct kv_core *core, uint64_t ino, struct kvfs_value **ret,
 	if (!sure) {
 		r = kv_db_read(core->db, &txn);
 		if (r == 0) {
-			r = kv_inode_get(&txn, ino, &again);
+			r = kv_inode_get(&txn, inode.ino, &again);
 			if (r == -ENOENT || (r == 0 && (again.rec.blob != inode.rec.blob || again.rec.gen != inode.rec.gen)))
 				r = -EAGAIN;
 			kv_db_read_end(&txn);
@@ -74,11 +84,11 @@ static int try_open(struct kv_core *core, uint64_t ino, struct kvfs_value **ret,
 	return r;
 }
 
-int kv_held_open(struct kv_core *core, uint64_t ino, struct kvfs_value **ret, struct kvfs_stat *ret_stat)
+int kv_held_open(struct kv_core *core, const char *key, uint64_t ino, struct kvfs_value **ret, struct kvfs_stat *ret_stat)
 {
 	int r = -EAGAIN;
 	for (int i = 0; i < TRIES && r == -EAGAIN; i++)
-		r = try_open(core, ino, ret, ret_stat);
+		r = try_open(core, key, ino, ret, ret_stat);
 	return r;
 }
 
@@ -94,7 +104,7 @@ int kvfs_value_open(struct kvfs_store *store, uint64_t ino, struct kvfs_value **
 	int r = kv_core_check(store->core);
 	if (r)
 		return r;
-	r = kv_held_open(store->core, ino, ret, ret_stat);
+	r = kv_held_open(store->core, NULL, ino, ret, ret_stat);
 	return r == -ENOENT ? -ESTALE : r;
 }
 

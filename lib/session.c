@@ -61,7 +61,7 @@ int kvfs_session_open(struct kvfs_store *store, uint64_t ino, bool truncate, str
 	if (!s)
 		return kv_fail(ENOMEM);
 	s->ino = ino;
-	r = kv_held_open(store->core, ino, &s->base, &s->st);
+	r = kv_held_open(store->core, NULL, ino, &s->base, &s->st);
 	if (r) {
 		kvfs_session_close(s);
 		return r == -ENOENT ? -ESTALE : r;
@@ -309,7 +309,7 @@ int kvfs_session_refresh(struct kvfs_session *s)
 	KV_GUARD(&s->lock);
 	if (s->replace || s->orphan)
 		return 0;
-	r = kv_held_open(s->core, s->ino, &newest, &st);
+	r = kv_held_open(s->core, NULL, s->ino, &newest, &st);
 	if (r == -ENOENT) { /* deleted meanwhile: it goes on as on an unlinked file */
 		s->orphan = true;
 		return 0;

@@ -216,7 +216,7 @@ static int merge(struct kvfs_session *s, struct kvfs_session *whole)
 	struct kvfs_value *newest = NULL, *base = s->base;
 	struct kvfs_stat st = {0};
 	uint64_t size = s->size;
-	int r = s->is_new ? 0 : kv_held_open(s->core, s->ino, &newest, &st);
+	int r = s->is_new ? 0 : kv_held_open(s->core, NULL, s->ino, &newest, &st);
 	if (r)
 		return r;
 	s->base = newest;

@@ -90,6 +90,30 @@ static void test_backup_while_others_write(void **state)
 	assert_int_equal(findings(t->path, &seen), 0);
 }
 
+/* The store that is replaced was written at `relaxed`, so it has one file more: nothing of it stays, nor comes into the next one. */
+static void test_backup_over_a_relaxed_store(void **state)
+{
+	struct api *t = *state;
+	struct kvfs_check_result seen;
+	struct kvfs_store *old;
+	char dest[200], temp[200], sync[220];
+
+	snprintf(dest, sizeof dest, "%s/copy", t->dir);
+	snprintf(temp, sizeof temp, "%s/.copy.backup", t->dir);
+	snprintf(sync, sizeof sync, "%s/sync", dest);
+	assert_ok(api_put(t->store, "who", "new"));
+	for (int i = 0; i < 2; i++) {
+		assert_ok(api_open_as(dest, KVFS_CREATE, KVFS_RELAXED, &old));
+		assert_ok(api_put(old, "who", "old"));
+		kvfs_close(old);
+		assert_true(is_there(sync));
+		assert_ok(kvfs_backup(t->store, dest, KVFS_BACKUP_REPLACE, NULL, NULL, NULL));
+		assert_false(is_there(sync));
+		assert_false(is_there(temp));
+		assert_int_equal(findings(dest, &seen), 0);
+	}
+}
+
 /* ---- somebody dies ---- */
 
 static int back_up_for_ever(void *arg)
@@ -276,8 +300,8 @@ static void test_plain_copy(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {API_TEST(test_backup_while_others_write), API_TEST(test_backup_killed),
-		API_TEST(test_compact_killed), API_TEST(test_compact_while_doors_come), API_TEST(test_refusals),
-		API_TEST(test_plain_copy)};
+	const struct CMUnitTest tests[] = {API_TEST(test_backup_while_others_write), API_TEST(test_backup_over_a_relaxed_store),
+		API_TEST(test_backup_killed), API_TEST(test_compact_killed), API_TEST(test_compact_while_doors_come),
+		API_TEST(test_refusals), API_TEST(test_plain_copy)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

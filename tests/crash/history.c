@@ -83,8 +83,7 @@ struct op op_random(struct support_rng *rng, const char *own, bool large)
 	return op;
 }
 
-/* Its bytes, which follow from its seed; in a static buffer. */
-static const uint8_t *op_bytes(const struct op *op)
+const uint8_t *op_bytes(const struct op *op)
 {
 	static _Thread_local uint8_t bytes[VALUE_MAX];
 	uint64_t x = op->seed | 1;

@@ -51,6 +51,8 @@ struct doors {
 struct kvfs_store *doors_open(const char *path, unsigned flags, enum kvfs_durability level);
 /* An operation by chance on one of few keys; `own` (may be "") is put before each key. */
 struct op op_random(struct support_rng *rng, const char *own, bool large);
+/* Its bytes, which follow from its seed; in a static buffer of the thread. */
+const uint8_t *op_bytes(const struct op *op);
 bool op_goes_through(const struct op *op, enum door door);
 /* 0 or a negative errno; of a command or a mount, any.  `ret_version` (may be NULL) of OP_PUT in the library. */
 int op_run(const struct op *op, const struct doors *doors, uint64_t *ret_version);

@@ -53,7 +53,7 @@ static void one_writer(struct history *h, const struct job *job, const char *pat
 {
 	struct doors doors = {.path = path, .program = getenv("KVFS_BIN")};
 	struct support_rng rng = {job->seed};
-	uint64_t digits = job->seed - 1;
+	uint64_t digits = (job->seed - 1) * (job->stride ? job->stride : 1);
 	char mnt[PATH_MAX];
 	snprintf(mnt, sizeof mnt, "%s.mnt", path);
 	if (job->mount) {

@@ -17,6 +17,8 @@ struct job {
 	bool unpinned; /* a planted bug (unpin.h) */
 	const struct op *menu; /* or NULL: operation i is that of digit i, from the lowest, of the seed less 1 in base `choices` */
 	unsigned choices;
+	uint64_t
+		stride; /* of the menu: the seed less 1 is multiplied by that first, so that few of all histories are of all kinds; 0: 1 */
 	const char *base; /* a directory for it */
 	struct replay replay; /* level, plant, effort, most */
 };
