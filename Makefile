@@ -207,6 +207,7 @@ install: all ## install all: program, mount helper, library, headers, manuals, u
 	sed 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VERSION)|; s|@RPATH@|$(RPATH)|' lib/kvfs.pc.in | \
 		install -m644 /dev/stdin $(DESTDIR)$(LIBDIR)/pkgconfig/kvfs.pc
 	for m in $(MAN_PAGES); do install -Dm644 -t $(DESTDIR)$(PREFIX)/share/man/man$${m##*.} $$m || exit 1; done
+	ln -sf mount.kvfs.8 $(DESTDIR)$(PREFIX)/share/man/man8/mount.fuse.kvfs.8
 	$(call units,systemd/*@.*,user)
 	$(call units,systemd/system/*@.* systemd/*@.timer,system)
 	install -Dm644 kvfs/completion/kvfs.bash $(DESTDIR)$(BASHDIR)/kvfs
@@ -216,6 +217,17 @@ uninstall: ## remove what install put there
 	@rm -rf $B/installed; $(MAKE) --no-print-directory -s install DESTDIR=$B/installed
 	cd $B/installed && find . ! -type d -exec sh -c 'for f; do rm -f "$$0$${f#.}"; done' '$(DESTDIR)' {} +
 	rm -rf $B/installed
+.PHONY: deb deb-check deps-deb
+DEB := $(BUILD)/deb/kvfs-$(VERSION)
+deb: deps-deb ## build Debian's packages with Debian's tools, in build/deb
+	rm -rf $(BUILD)/deb
+	mkdir -p $(DEB)
+	{ git ls-files 2>/dev/null || find . -path ./$(BUILD) -prune -o -type f -print; } | tar c -T - | tar x -C $(DEB)
+	mv $(DEB)/systemd/debian $(DEB)/debian
+	cd $(DEB) && dpkg-buildpackage -us -uc
+	@ls $(BUILD)/deb/*.deb
+deb-check: deps-deb ## what lintian says of them
+	lintian --fail-on=error,warning,info -I $(BUILD)/deb/*.changes
 dist: ## the committed source as a tarball
 	@mkdir -p $(BUILD)
 	git archive --prefix=kvfs-$(VERSION)/ -o $(BUILD)/kvfs-$(VERSION).tar.gz HEAD
@@ -227,11 +239,14 @@ clean: ## remove everything built
 
 NEED := gcc libc6-dev pkg-config libfuse3-dev fuse3 liblmdb-dev libarchive-dev libxxhash-dev
 NEED_CHECK := $(NEED) libcmocka-dev acl attr emacs-nox git libcap2-bin libpython3-dev make mount nano procps psmisc python3 rsync sqlite3 tar util-linux vim zsh
+NEED_DEB := $(NEED) build-essential debhelper dh-python libcmocka-dev libpython3-dev lintian make pkgconf python3
 NEED_LINT := $(NEED_CHECK) clang-format clang-tidy cppcheck groff-base mandoc systemd valgrind
 deps: ## install what building needs
 	@.ci/packages $(NEED)
 deps-check: ## install what the tests need
 	@.ci/packages $(NEED_CHECK)
+deps-deb: ## install what the packages of Debian need
+	@.ci/packages $(NEED_DEB)
 deps-lint: ## install what lint, format and valgrind need
 	@.ci/packages $(NEED_LINT)
 
