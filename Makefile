@@ -170,8 +170,8 @@ format: ## clang-format all sources in place
 format-check: ## fail if clang-format would change something
 	clang-format --dry-run -Werror $(SOURCES)
 TIDY := $(patsubst %.c,$B/tidy/%,$(LIB_SRC) $(PYTHON_SRC) $(KVFS_SRC))
-lint: ## layering, cppcheck and clang-tidy, without a single warning
-	+@bad=0; tests/lint/layers || bad=1; tests/lint/manual || bad=1; \
+lint: ## layering, manuals, units, cppcheck and clang-tidy, without a single warning
+	+@bad=0; for l in layers manual units; do tests/lint/$$l || bad=1; done; \
 	cppcheck -q -j2 --error-exitcode=1 --inline-suppr --suppressions-list=tests/lint/cppcheck.txt --std=c11 \
 		--enable=warning,performance,portability -D_GNU_SOURCE -Iinclude -Ilib lib kvfs || bad=1; \
 	$(MAKE) --no-print-directory -k $(if $(V),,-s) $(PARALLEL) $(TIDY) || bad=1; exit $$bad
@@ -183,21 +183,51 @@ $B/tidy/%: %.c .clang-tidy tests/lint/analyzer.h $(wildcard include/*.h lib/*.h 
 
 # ---- installing
 
-install: all ## install program, libraries, headers, kvfs.pc, manual pages and the user's unit (PREFIX, DESTDIR)
+# mount(8) looks for its helpers in /sbin only.
+HELPERDIR ?= $(if $(filter /usr/local,$(PREFIX)),/sbin,$(PREFIX)/sbin)
+UNITDIR ?= $(PREFIX)/lib/systemd
+BASHDIR ?= $(PREFIX)/share/bash-completion/completions
+ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
+MAN_PAGES := $(wildcard kvfs/*.[178] lib/*.3)
+# A program that is linked with the library finds it without help from the environment, wherever it was installed.
+RPATH = $(if $(filter /usr/lib /usr/lib/% /usr/local/lib,$(LIBDIR)),,-Wl,-rpath,$${libdir} )
+# A unit finds the program by its name in some directories only.
+units = for u in $(1); do sed -E 's,^(Exec[A-Za-z]*=.*)\bkvfs (-s|mount|umount) ,\1$(PREFIX)/bin/kvfs \2 ,' $$u | \
+	install -m644 /dev/stdin $(DESTDIR)$(UNITDIR)/$(2)/$${u\#\#*/} || exit 1; done
+
+install: all ## install all: program, mount helper, library, headers, manuals, units, completion (PREFIX, DESTDIR)
 	install -Dm755 $B/kvfs $(DESTDIR)$(PREFIX)/bin/kvfs
+	install -d $(DESTDIR)$(HELPERDIR) $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(UNITDIR)/user $(DESTDIR)$(UNITDIR)/system
+	ln -sf $(PREFIX)/bin/kvfs $(DESTDIR)$(HELPERDIR)/mount.kvfs
+	ln -sf $(PREFIX)/bin/kvfs $(DESTDIR)$(HELPERDIR)/mount.fuse.kvfs
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/include include/kvfs.h include/kvfs_ll.h
 	install -Dm644 -t $(DESTDIR)$(LIBDIR) $B/libkvfs.a
-	install -Dm755 -t $(DESTDIR)$(LIBDIR) $B/libkvfs.so.0
+	install -Dm644 -t $(DESTDIR)$(LIBDIR) $B/libkvfs.so.0
 	ln -sf libkvfs.so.0 $(DESTDIR)$(LIBDIR)/libkvfs.so
-	install -d $(DESTDIR)$(LIBDIR)/pkgconfig
-	sed 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VERSION)|' lib/kvfs.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/kvfs.pc
-	for m in $(wildcard kvfs/*.[178]); do install -Dm644 -t $(DESTDIR)$(PREFIX)/share/man/man$${m##*.} $$m || exit 1; done
-	install -Dm644 -t $(DESTDIR)$(PREFIX)/lib/systemd/user systemd/kvfs@.service
-	[ -n "$(DESTDIR)" ] || ldconfig || true
+	sed 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VERSION)|; s|@RPATH@|$(RPATH)|' lib/kvfs.pc.in | \
+		install -m644 /dev/stdin $(DESTDIR)$(LIBDIR)/pkgconfig/kvfs.pc
+	for m in $(MAN_PAGES); do install -Dm644 -t $(DESTDIR)$(PREFIX)/share/man/man$${m##*.} $$m || exit 1; done
+	ln -sf mount.kvfs.8 $(DESTDIR)$(PREFIX)/share/man/man8/mount.fuse.kvfs.8
+	$(call units,systemd/*@.*,user)
+	$(call units,systemd/system/*@.* systemd/*@.timer,system)
+	install -Dm644 kvfs/completion/kvfs.bash $(DESTDIR)$(BASHDIR)/kvfs
+	install -Dm644 -t $(DESTDIR)$(ZSHDIR) kvfs/completion/_kvfs
+	[ -n "$(DESTDIR)" ] || [ "$$(id -u)" != 0 ] || ldconfig
 uninstall: ## remove what install put there
-	cd $(DESTDIR)$(PREFIX) && rm -f bin/kvfs lib/systemd/user/kvfs@.service include/kvfs.h include/kvfs_ll.h \
-		$(foreach m,$(notdir $(wildcard kvfs/*.[178])),share/man/man$(subst .,,$(suffix $m))/$m)
-	cd $(DESTDIR)$(LIBDIR) && rm -f libkvfs.a libkvfs.so libkvfs.so.0 pkgconfig/kvfs.pc
+	@rm -rf $B/installed; $(MAKE) --no-print-directory -s install DESTDIR=$B/installed
+	cd $B/installed && find . ! -type d -exec sh -c 'for f; do rm -f "$$0$${f#.}"; done' '$(DESTDIR)' {} +
+	rm -rf $B/installed
+.PHONY: deb deb-check deps-deb
+DEB := $(BUILD)/deb/kvfs-$(VERSION)
+deb: deps-deb ## build Debian's packages with Debian's tools, in build/deb
+	rm -rf $(BUILD)/deb
+	mkdir -p $(DEB)
+	{ git ls-files 2>/dev/null || find . -path ./$(BUILD) -prune -o -type f -print; } | tar c -T - | tar x -C $(DEB)
+	mv $(DEB)/systemd/debian $(DEB)/debian
+	cd $(DEB) && dpkg-buildpackage -us -uc
+	@ls $(BUILD)/deb/*.deb
+deb-check: deps-deb ## what lintian says of them
+	lintian --fail-on=error,warning,info -I $(BUILD)/deb/*.changes
 dist: ## the committed source as a tarball
 	@mkdir -p $(BUILD)
 	git archive --prefix=kvfs-$(VERSION)/ -o $(BUILD)/kvfs-$(VERSION).tar.gz HEAD
@@ -208,12 +238,15 @@ clean: ## remove everything built
 # ---- what must be installed first (Debian)
 
 NEED := gcc libc6-dev pkg-config libfuse3-dev fuse3 liblmdb-dev libarchive-dev libxxhash-dev
-NEED_CHECK := $(NEED) libcmocka-dev acl attr emacs-nox git libcap2-bin libpython3-dev make nano procps psmisc python3 rsync sqlite3 tar util-linux vim
-NEED_LINT := $(NEED_CHECK) clang-format clang-tidy cppcheck valgrind
+NEED_CHECK := $(NEED) libcmocka-dev acl attr emacs-nox git libcap2-bin libpython3-dev make mount nano procps psmisc python3 rsync sqlite3 tar util-linux vim zsh
+NEED_DEB := $(NEED) build-essential debhelper dh-python libcmocka-dev libpython3-dev lintian make pkgconf python3
+NEED_LINT := $(NEED_CHECK) clang-format clang-tidy cppcheck groff-base mandoc systemd valgrind
 deps: ## install what building needs
 	@.ci/packages $(NEED)
 deps-check: ## install what the tests need
 	@.ci/packages $(NEED_CHECK)
+deps-deb: ## install what the packages of Debian need
+	@.ci/packages $(NEED_DEB)
 deps-lint: ## install what lint, format and valgrind need
 	@.ci/packages $(NEED_LINT)
 

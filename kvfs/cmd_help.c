@@ -15,7 +15,7 @@ void cli_help(const struct command *c)
 	       "${XDG_DATA_HOME:-~/.local/share}/kvfs/default.\n"
 	       "Before COMMAND there may also be --durability full (the default), relaxed or none: see kvfs(7).\n\n");
 	for (c = cli_commands; c->name; c++)
-		printf("  %-8s %s\n", c->name, c->summary);
+		printf("  %-10s %s\n", c->name, c->summary);
 	printf("\n`kvfs help COMMAND` explains one.\n"
 	       "Exit status: 0 done, 1 no such key, 2 anything else.\n");
 }

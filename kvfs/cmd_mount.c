@@ -22,9 +22,8 @@ static const char *const for_kernel[] = {"ro", "rw", "suid", "nosuid", "dev", "n
 	"atime", "noatime", "diratime", "nodiratime", "allow_other", "allow_root", "auto_unmount", NULL};
 /* What mount(8), fstab and systemd say to each other; and what is so in any case. */
 static const char *const ignored[] = {"defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail",
-	"_netdev", "relatime", "norelatime", "strictatime", "nostrictatime", "lazytime", "nolazytime", "default_permissions",
-	"subtype=kvfs", NULL};
-
+	"_netdev", "silent", "loud", "relatime", "norelatime", "strictatime", "nostrictatime", "lazytime", "nolazytime",
+	"default_permissions", "subtype=kvfs", NULL};
 static bool is_one_of(const char *word, const char *const *list)
 {
 	for (; *list; list++)
@@ -33,11 +32,24 @@ static bool is_one_of(const char *word, const char *const *list)
 	return false;
 }
 
+/* Such, with a value. */
+static const char *const ignored_prefixes[] = {"x-", "X-", "comment=", NULL};
+
+static bool means_nothing(const char *word)
+{
+	for (const char *const *p = ignored_prefixes; *p; p++)
+		if (strncmp(word, *p, strlen(*p)) == 0)
+			return true;
+	return !*word || is_one_of(word, ignored);
+}
+
 struct request {
 	struct kv_mount_options mount;
 	char *kernel; /* the options for it so far */
 	const char *user; /* who serves, instead of root; or NULL */
 	bool read_only, make;
+	bool sloppy; /* an unknown option means nothing */
+	char mountpoint[PATH_MAX];
 };
 
 static bool append(char **list, const char *word)
@@ -70,7 +82,9 @@ static int take_option(struct cli *cli, struct request *q, const char *word)
 			q->read_only = word[1] == 'o';
 		if (!append(&q->kernel, word))
 			return cli_failf(cli, NULL, "%s", strerror(ENOMEM));
-	} else if (!is_one_of(word, ignored) && strncmp(word, "x-", 2) != 0 && strncmp(word, "comment=", 8) != 0 && *word) {
+	} else if (strcmp(word, "remount") == 0) {
+		return cli_usage(cli, "the options of a mount cannot be changed: end it, and mount again");
+	} else if (!means_nothing(word) && !q->sloppy) {
 		return cli_usage(cli, "unknown mount option %s", cli_quote(word));
 	}
 	return CLI_DONE;
@@ -88,14 +102,13 @@ static int take_options(struct cli *cli, struct request *q, char *list)
 
 /* ---- the mount point ---- */
 
-/* Clears a mount whose process died.  What the kernel has cached of it still answers: only a request tells. */
+/* Clears a mount whose process died. */
 static int clear_dead_mount(struct cli *cli, const char *arg)
 {
 	char path[PATH_MAX], why[512] = "";
-	struct statvfs st;
 	int r;
 
-	if (statvfs(arg, &st) == 0 || errno != ENOTCONN)
+	if (!mountpoint_dead(arg))
 		return CLI_DONE;
 	r = mountpoint_resolve(arg, path);
 	if (r < 0)
@@ -209,11 +222,19 @@ static int run(struct cli *cli, struct request *q)
 	return wait_ready(cli, q, child, ready[0]);
 }
 
+/* Both commands, the options being read: a store (NULL: the one chosen before) is shown at `where`. */
+static int show(struct cli *cli, struct request *q, const char *store, const char *where)
+{
+	int status = cli_choose_store(cli, store) < 0 ? CLI_TROUBLE : find_mountpoint(cli, where, q->mountpoint);
+
+	q->mount.mountpoint = q->mountpoint;
+	return status == CLI_DONE ? run(cli, q) : status;
+}
+
 int cmd_mount(struct cli *cli, int argc, char **argv)
 {
 	static const struct option longs[] = {{"create", no_argument, NULL, 'c'}, {0}};
 	struct request q = {0};
-	char mountpoint[PATH_MAX];
 	int c, status = CLI_DONE;
 
 	while (status == CLI_DONE && (c = cli_option(cli, argc, argv, "fdo:", longs)) != -1) {
@@ -227,14 +248,29 @@ int cmd_mount(struct cli *cli, int argc, char **argv)
 	}
 	if (status == CLI_DONE) {
 		cli_operands(cli, argc, 1, 2);
-		if (cli_choose_store(cli, optind + 1 < argc ? argv[optind] : NULL) < 0)
-			status = CLI_TROUBLE;
+		status = show(cli, &q, optind + 1 < argc ? argv[optind] : NULL, argv[argc - 1]);
+	}
+	free(q.kernel);
+	return status;
+}
+
+/* mount.kvfs, as mount(8) calls it: with -s before -o. */
+int cmd_mount_helper(struct cli *cli, int argc, char **argv)
+{
+	struct request q = {0};
+	int c, status = CLI_DONE;
+	bool fake = false;
+
+	while (status == CLI_DONE && (c = cli_option(cli, argc, argv, "fnsvt:o:", NULL)) != -1) {
+		q.sloppy |= c == 's';
+		fake |= c == 'f';
+		if (c == 'o')
+			status = take_options(cli, &q, optarg);
 	}
 	if (status == CLI_DONE)
-		status = find_mountpoint(cli, argv[argc - 1], mountpoint);
-	q.mount.mountpoint = mountpoint;
-	if (status == CLI_DONE)
-		status = run(cli, &q);
+		cli_operands(cli, argc, 2, 2);
+	if (status == CLI_DONE && !fake)
+		status = show(cli, &q, argv[optind], argv[optind + 1]);
 	free(q.kernel);
 	return status;
 }

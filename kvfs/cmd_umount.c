@@ -20,6 +20,14 @@ extern char **environ;
 
 enum { PATIENCE_MS = 60000 };
 
+bool mountpoint_dead(const char *path)
+{
+	struct statvfs st;
+
+	/* The first to ask may be told that its own request was aborted. */
+	return statvfs(path, &st) < 0 && (errno == ENOTCONN || errno == ECONNABORTED);
+}
+
 int mountpoint_resolve(const char *arg, char *path)
 {
 	char *copy, *slash, *name, above[PATH_MAX];
@@ -27,7 +35,7 @@ int mountpoint_resolve(const char *arg, char *path)
 
 	if (realpath(arg, path))
 		return 0;
-	if (errno != ENOTCONN)
+	if (errno != ENOTCONN && errno != ECONNABORTED)
 		return -errno;
 	copy = strdup(arg);
 	if (!copy)
@@ -124,21 +132,22 @@ static int unmount(struct cli *cli, const char *arg, const char *path, bool dead
 
 int cmd_umount(struct cli *cli, int argc, char **argv)
 {
+	static const struct option longs[] = {{"dead", no_argument, NULL, 'd'}, {0}};
 	char path[PATH_MAX], source[PATH_MAX] = "";
-	struct statvfs st;
-	bool dead;
+	bool dead, only_dead = false;
 	int process = -1, status, r;
 
-	while (cli_option(cli, argc, argv, "", NULL) != -1)
-		;
+	while (cli_option(cli, argc, argv, "", longs) != -1)
+		only_dead = true;
 	cli_operands(cli, argc, 1, 1);
+	dead = mountpoint_dead(argv[optind]);
+	if (only_dead && !dead)
+		return CLI_DONE;
 	r = mountpoint_resolve(argv[optind], path);
 	if (r < 0)
 		return cli_failf(cli, argv[optind], "%s", strerror(-r));
 	if (!kv_mounted_at(path, NULL, source))
 		return cli_failf(cli, argv[optind], "no store is mounted there");
-	/* An answer to this comes after all that the kernel has queued before it. */
-	dead = statvfs(path, &st) < 0 && errno == ENOTCONN;
 	if (!dead)
 		process = daemon_of(source, path);
 	status = unmount(cli, argv[optind], path, dead);

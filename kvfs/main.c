@@ -101,7 +101,14 @@ const struct command cli_commands[] = {
 		"  -d           foreground, with libfuse's debug output\n"
 		"  -o OPTIONS   see kvfs(1)\n"
 		"  --create     make the store if it does not exist\n"},
-	{"umount", cmd_umount, "umount MOUNTPOINT", "end a mount", ""},
+	{"mount.kvfs", cmd_mount_helper, "mount.kvfs STORE MOUNTPOINT [-fnsv] [-t kvfs] [-o OPTIONS]",
+		"the same for mount(8) and /etc/fstab",
+		"  What `mount -t kvfs` runs, by that name.  OPTIONS are those of `kvfs mount`; see mount.kvfs(8).\n"
+		"  -f   look at the arguments only\n"
+		"  -s   pass over unknown options in the -o that follow\n"
+		"  -n, -v, -t kvfs   mean nothing\n"},
+	{"umount", cmd_umount, "umount [--dead] MOUNTPOINT", "end a mount",
+		"  --dead   only one whose process is gone; when there is none, nothing is to be done\n"},
 	{"help", cmd_help, "help [COMMAND]", "explain", ""},
 	{0},
 };
@@ -174,13 +181,20 @@ int main(int argc, char **argv)
 
 	occupy_standard_streams();
 	signal(SIGXFSZ, SIG_IGN); /* so that a file size limit is an error that can be told */
-	global_options(&cli, argc, argv);
+	/* mount(8) runs the program as mount.kvfs, or as mount.fuse.kvfs, which is how it shows the type. */
+	if (argc && strncmp(basename(argv[0]), "mount.", strlen("mount.")) == 0) {
+		cli.command = cli_command_find("mount.kvfs");
+		optind = 0;
+	} else {
+		global_options(&cli, argc, argv);
+	}
 	level = getenv("KVFS_DURABILITY");
 	if (!cli.options.durability && level && *level)
 		cli.options.durability = cli_durability(&cli, level);
 	if (optind == argc)
 		return cli_usage(&cli, "no command given");
-	cli.command = cli_command_find(argv[optind]);
+	if (!cli.command)
+		cli.command = cli_command_find(argv[optind]);
 	if (!cli.command)
 		return cli_usage(&cli, "unknown command %s", cli_quote(argv[optind]));
 

@@ -40,7 +40,7 @@ struct kv_mount_options {
 	const char *source; /* the store, as mount(8) shows it */
 	const char *mountpoint; /* absolute */
 	const char *kernel; /* options for the kernel and fusermount3, comma-separated; may be empty */
-	bool foreground, debug;
+	bool foreground, debug; /* in the foreground a service manager is told, too */
 	bool commit_killed; /* what a killed writer wrote is published */
 	bool publish_write; /* what is written is published at each write */
 	int ready_fd; /* gets one byte when the mount answers; -1 none */
@@ -79,8 +79,14 @@ int kv_user_mount(const struct kv_mount_options *o, const struct kv_user *user, 
  * source[PATH_MAX] (both may be NULL). */
 bool kv_mounted_at(const char *path, unsigned *ret_minor, char *ret_source);
 
-/* cmd_umount.c: the absolute name of a mount point into path[PATH_MAX], whose own process may be dead: then only the directory above it
- * can be asked. */
+/* service.c: tells the service manager that started us, if one did and waits for such words, a state as sd_notify(3) has them.  0 or a
+ * negative errno. */
+int kv_service_tell(const char *state);
+
+/* cmd_umount.c: whether the process of the mount there is gone.  What the kernel has cached of it still answers: only a request tells, and
+ * it comes after all that the kernel has queued before. */
+bool mountpoint_dead(const char *path);
+/* The absolute name of a mount point into path[PATH_MAX], whose own process may be dead: then only the directory above it can be asked. */
 int mountpoint_resolve(const char *arg, char *path);
 /* Unmounts it, with fusermount3's help where that is needed; `lazy`: now, whoever still uses it.  Why not, in why[cap].  -EBUSY */
 int mountpoint_clear(const char *path, bool lazy, char *why, size_t cap);

@@ -122,6 +122,14 @@ static void detach(struct kv_mount *m)
 	close(m->options->ready_fd);
 }
 
+static void tell_manager(const struct kv_mount *m, const char *state)
+{
+	int r = kv_service_tell(state);
+
+	if (r < 0)
+		kv_mount_log(m, "cannot tell the service manager %s: %s", state, strerror(-r));
+}
+
 static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
 	struct kv_mount *m = userdata;
@@ -139,6 +147,8 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	conn->want |= conn->capable & (FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO);
 	if (m->options->ready_fd >= 0)
 		detach(m);
+	if (m->options->foreground)
+		tell_manager(m, "READY=1");
 }
 
 static const struct fuse_lowlevel_ops operations = {
@@ -353,6 +363,8 @@ static void serve(struct kv_mount *m)
 		fuse_session_reset(m->se);
 	}
 	fuse_loop_cfg_destroy(config);
+	if (m->options->foreground)
+		tell_manager(m, "STOPPING=1");
 	if (r > 0) /* a signal */
 		drain(m->se);
 	else if (r < 0)

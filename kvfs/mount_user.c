@@ -2,7 +2,10 @@
  *
  * libfuse mounts and serves as one user.  So the kernel is asked here, and libfuse gets the descriptor.  The order: the store is opened as
  * the user, so that its files are his and root's power over them is never used; root mounts; then every privilege goes for good.  Such a
- * process cannot unmount: when it ends by itself, the mount point stays, dead, until root unmounts it. */
+ * process cannot unmount: when it ends by itself, the mount point stays, dead, until root unmounts it.
+ *
+ * Whoever serves says what a key's owner, mode and type are: a mount that heeded set-user-ID bits or devices would make that user root.
+ * So `suid` and `dev`, which mount(8) adds by itself to `user=`, never hold. */
 #include "mount.h"
 
 #include <errno.h>
@@ -43,13 +46,12 @@ static const struct {
 	const char *name;
 	unsigned long flag;
 	bool set;
-} flags[] = {{"ro", MS_RDONLY, true}, {"rw", MS_RDONLY, false}, {"suid", MS_NOSUID, false}, {"nosuid", MS_NOSUID, true},
-	{"dev", MS_NODEV, false}, {"nodev", MS_NODEV, true}, {"exec", MS_NOEXEC, false}, {"noexec", MS_NOEXEC, true},
+} flags[] = {{"ro", MS_RDONLY, true}, {"rw", MS_RDONLY, false}, {"exec", MS_NOEXEC, false}, {"noexec", MS_NOEXEC, true},
 	{"sync", MS_SYNCHRONOUS, true}, {"async", MS_SYNCHRONOUS, false}, {"dirsync", MS_DIRSYNC, true},
 	{"atime", MS_NOATIME, false}, {"noatime", MS_NOATIME, true}, {"diratime", MS_NODIRATIME, false},
 	{"nodiratime", MS_NODIRATIME, true}};
 
-/* mount(2)'s flags; false: `allow_other`, which is FUSE's. */
+/* mount(2)'s flags; false: what is none of them, as `allow_other`, which is FUSE's. */
 static bool take_flag(const char *word, unsigned long *ret)
 {
 	for (size_t i = 0; i < sizeof(flags) / sizeof(*flags); i++)

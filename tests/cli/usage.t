@@ -68,7 +68,7 @@ Add N (1) to a number and print it.
 
 
 $ kvfs help | grep -c '^  [a-z]'
-25
+26
 $ kvfs --version | grep -cE '^kvfs [0-9]+\.[0-9]+\.[0-9]+$'
 1
 # Every command explains itself, and needs no store to do so.
