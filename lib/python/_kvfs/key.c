@@ -297,11 +297,31 @@ static int path_text(PyObject *key, struct key *ret, Py_ssize_t *ret_len)
 	return 0;
 }
 
+/* Most keys are a str that is its own name, in need of no copy; false: this one may not be. */
+static bool is_own_name(PyObject *key, struct key *ret, Py_ssize_t *ret_len)
+{
+	const char *text = PyUnicode_Check(key) ? PyUnicode_AsUTF8AndSize(key, ret_len) : NULL;
+	if (!text) {
+		PyErr_Clear();
+		return false;
+	}
+	size_t len = (size_t)*ret_len;
+	if (len > KVFS_NAME_MAX || needs_mark(text, len))
+		return false;
+	for (size_t i = 0; i < len; i++)
+		if (!is_plain((unsigned char)text[i], false))
+			return false;
+	ret->path = text;
+	return true;
+}
+
 int kvpy_key_path(PyObject *directory, bool typed, PyObject *key, struct key *ret)
 {
 	Py_ssize_t len, dir_len = PyBytes_Size(directory);
 	memset(ret, 0, offsetof(struct key, buf));
-	if (typed) {
+	if (typed && is_own_name(key, ret, &len)) {
+		/* nothing to encode */
+	} else if (typed) {
 		ret->path_owner = kvpy_key_encode(key, &ret->line_owner);
 		if (!ret->path_owner)
 			return -1;

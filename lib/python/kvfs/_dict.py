@@ -37,10 +37,6 @@ def _dumps_bytes(value: Any) -> Any:
     return value
 
 
-def _loads_bytes(data: bytes) -> bytes:
-    return data
-
-
 def _dumps_str(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"with codec=str, a value is a str, not {type(value).__name__}")
@@ -56,7 +52,7 @@ Codec = tuple[Callable[[Any], Any], Callable[[bytes], Any]]
 JSON: Codec = (_dumps_json, _loads_json)
 #: Any object that pickle knows. Whoever can write to the store can have code run by those who read it.
 UNSAFE_PICKLE: Codec = (pickle.dumps, pickle.loads)
-_NAMED: dict[Any, Codec] = {bytes: (_dumps_bytes, _loads_bytes), str: (_dumps_str, _loads_str)}
+_NAMED: dict[Any, Codec] = {bytes: (_dumps_bytes, bytes), str: (_dumps_str, _loads_str)}
 
 _get = _kvfs.View.__getitem__
 _set = _kvfs.View.__setitem__
