@@ -82,7 +82,7 @@ int kvpy_call_result(struct call *c, int r, PyObject *key)
 
 int kvpy_load(struct kvfs_store *kv, struct kvfs_txn *txn, const char *path, struct loaded *l)
 {
-	void *data = l->small;
+	void *data = NULL;
 	int r = 0;
 	ssize_t n = 0;
 	if (txn) {
@@ -92,7 +92,7 @@ int kvpy_load(struct kvfs_store *kv, struct kvfs_txn *txn, const char *path, str
 		l->len = n < 0 ? 0 : (size_t)n;
 		r = n < 0 ? (int)n : l->len == sizeof l->small ? kvfs_get(kv, path, &data, &l->len) : 0;
 	}
-	l->data = data;
+	l->data = data ? data : l->small;
 	return r;
 }
 
