@@ -289,10 +289,10 @@ $ TMPDIR=/nowhere kvfs import --from jsonl:random --sort s2; kvfs exists s2
 [1]
 
 # Killed, it goes on; killed at any time, nothing is missing in the end.
-$ seq 40000 | sed 's/.*/{"key":"&","value":"value &"}/' >long
+$ seq 150000 | sed 's/.*/{"key":"&","value":"value &"}/' >long
 $ cat >kill.sh <<'END'
 > for how in '' --sort; do
->     for t in $(seq 0.4 0.2 5); do
+>     for t in $(seq 0.25 0.15 5); do
 >         timeout -s KILL $t kvfs import --durability relaxed --from jsonl:long $how long$how 2>said
 >         grep 'goes on' said && break
 >     done
@@ -302,9 +302,9 @@ $ cat >kill.sh <<'END'
 > END
 $ bash kill.sh 2>/dev/null
 kvfs: import 'jsonl:long': goes on where it was interrupted
-40000
+150000
 kvfs: import 'jsonl:long': goes on where it was interrupted
-40000
+150000
 $ diff <(sed 's/.*"value":"\(.*\)"}/\1/' long | sort) <(kvfs export --to csv:- long | tr -d '"\r' | sed 1d | cut -d, -f2 | sort) && echo the same
 the same
 
@@ -322,6 +322,6 @@ $ unshare -m bash full.sh
 kvfs: import '': No space left on device
 whole:
 whole:
-40000
+150000
 ! kvfs: import: sorting: temporary file: No space left on device
 [1]
