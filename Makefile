@@ -31,8 +31,10 @@ KV_CPPFLAGS := -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -Iinclude
 quiet = $(if $(V),,@echo "  $(1) $@";)
 # Asked only when a rule needs it: pkg-config may be what `make deps` is about to install.
 PKG_CONFIG ?= pkg-config
-INC_kvfs = $(shell $(PKG_CONFIG) --cflags fuse3 libarchive)
-LIBS_kvfs = $(shell $(PKG_CONFIG) --libs fuse3 libarchive)
+# gdbm, lmdb, sqlite3 and jansson are for `kvfs import --from`; nettle, which libarchive uses too, for its names of long keys.
+PKGS_kvfs := fuse3 libarchive jansson nettle sqlite3
+INC_kvfs = $(shell $(PKG_CONFIG) --cflags $(PKGS_kvfs))
+LIBS_kvfs = $(shell $(PKG_CONFIG) --libs $(PKGS_kvfs)) -lgdbm
 INC_tests/unit := -Ilib -Ikvfs
 INC_tests/crash := -Itests/unit
 INC_tests/bench = $(shell $(PKG_CONFIG) --cflags fuse3)
@@ -127,6 +129,7 @@ $B/tests/crash/record.so: $B/obj/tests/crash/record.o $B/obj/tests/crash/fault.o
 
 # What of the program is tested without a mount.
 $B/tests/unit/locks_test: $B/obj/kvfs/locks.o
+$B/tests/unit/sort_test: $B/obj/kvfs/sort.o
 
 check: deps-check ## install what the tests need, build, and run all of them
 	$(MAKE_SELF) tests
@@ -237,8 +240,10 @@ clean: ## remove everything built
 
 # ---- what must be installed first (Debian)
 
-NEED := gcc libc6-dev pkg-config libfuse3-dev fuse3 liblmdb-dev libarchive-dev libxxhash-dev
-NEED_CHECK := $(NEED) libcmocka-dev acl attr emacs-nox git libcap2-bin libpython3-dev make mount nano procps psmisc python3 rsync sqlite3 tar util-linux vim zsh
+NEED := gcc libc6-dev pkg-config libfuse3-dev fuse3 liblmdb-dev libarchive-dev libgdbm-dev libjansson-dev libsqlite3-dev \
+	libxxhash-dev nettle-dev
+NEED_CHECK := $(NEED) libcmocka-dev acl attr emacs-nox git libcap2-bin libpython3-dev make mount nano procps psmisc python3 python3-gdbm \
+	python3-lmdb rsync sqlite3 tar util-linux vim zsh
 NEED_DEB := $(NEED) build-essential debhelper dh-python libcmocka-dev libpython3-dev lintian make pkgconf python3
 NEED_LINT := $(NEED_CHECK) clang-format clang-tidy cppcheck groff-base mandoc systemd valgrind
 deps: ## install what building needs

@@ -97,6 +97,13 @@ enum kvfs_durability cli_durability(struct cli *cli, const char *name)
 	exit(cli_usage(cli, "durability is full, relaxed or none, not %s", cli_quote(name)));
 }
 
+bool cli_choice(struct cli *cli, const char *option, const char *arg, const char *first, const char *second)
+{
+	if (strcmp(arg, first) != 0 && strcmp(arg, second) != 0)
+		exit(cli_usage(cli, "%s is %s or %s, not %s", option, first, second, cli_quote(arg)));
+	return strcmp(arg, second) == 0;
+}
+
 /* ---- errors ---- */
 
 static const char *reason_in_words(int error)

@@ -51,6 +51,9 @@ __attribute__((format(printf, 2, 3))) int cli_usage(struct cli *cli, const char 
 bool cli_parse_i64(const char *s, int64_t *ret);
 bool cli_parse_u64(const char *s, uint64_t *ret);
 
+/* Is `arg` the second of two words?  Prints the usage and exits with 2 when it is neither. */
+bool cli_choice(struct cli *cli, const char *option, const char *arg, const char *first, const char *second);
+
 /* A level of durability by its name; prints the usage and exits with 2 when there is none of that name. */
 enum kvfs_durability cli_durability(struct cli *cli, const char *name);
 
@@ -101,6 +104,9 @@ const char *cli_quote(const char *s);
 void cli_print_shell(FILE *out, const char *s);
 bool cli_is_utf8(const char *s, size_t len);
 
+/* What stands between the quotes of a JSON string: UTF-8, escaped; bytes in Base64 (in pieces: of a multiple of three bytes). */
+void cli_json_text(FILE *out, const char *s, size_t len);
+void cli_json_base64(FILE *out, const void *data, size_t len);
 /* JSON: `"name":` and a value; `*first` places the commas.  A string that is not UTF-8 is not shown as "name" but as "name_base64". */
 struct cli_json {
 	FILE *out;

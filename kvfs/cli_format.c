@@ -141,9 +141,10 @@ void cli_json_name(struct cli_json *j, const char *name)
 	j->first = false;
 }
 
-static void json_base64(FILE *out, const unsigned char *s, size_t len)
+void cli_json_base64(FILE *out, const void *data, size_t len)
 {
 	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	const unsigned char *s = data;
 
 	for (size_t i = 0; i < len; i += 3) {
 		uint32_t v = (uint32_t)s[i] << 16 | (i + 1 < len ? (uint32_t)s[i + 1] << 8 : 0) | (i + 2 < len ? s[i + 2] : 0u);
@@ -155,6 +156,28 @@ static void json_base64(FILE *out, const unsigned char *s, size_t len)
 	}
 }
 
+void cli_json_text(FILE *out, const char *s, size_t len)
+{
+	for (size_t i = 0, plain; i < len; i++) {
+		unsigned char c;
+
+		for (plain = i; i < len && (c = (unsigned char)s[i]) >= 0x20 && c != '"' && c != '\\' && c != 0x7f; i++)
+			;
+		fwrite(s + plain, 1, i - plain, out);
+		if (i == len)
+			return;
+		c = (unsigned char)s[i];
+		if (c == '"' || c == '\\')
+			fprintf(out, "\\%c", c);
+		else if (c == '\n')
+			fputs("\\n", out);
+		else if (c == '\t')
+			fputs("\\t", out);
+		else
+			fprintf(out, "\\u%04x", c);
+	}
+}
+
 void cli_json_string(struct cli_json *j, const char *name, const char *s)
 {
 	size_t len = strlen(s);
@@ -162,26 +185,13 @@ void cli_json_string(struct cli_json *j, const char *name, const char *s)
 	if (!cli_is_utf8(s, len)) {
 		fprintf(j->out, "%s\"%s_base64\":\"", j->first ? "" : ",", name);
 		j->first = false;
-		json_base64(j->out, (const unsigned char *)s, len);
+		cli_json_base64(j->out, s, len);
 		fputc('"', j->out);
 		return;
 	}
 	cli_json_name(j, name);
 	fputc('"', j->out);
-	for (size_t i = 0; i < len; i++) {
-		unsigned char c = (unsigned char)s[i];
-
-		if (c == '"' || c == '\\')
-			fprintf(j->out, "\\%c", c);
-		else if (c == '\n')
-			fputs("\\n", j->out);
-		else if (c == '\t')
-			fputs("\\t", j->out);
-		else if (c < 0x20 || c == 0x7f)
-			fprintf(j->out, "\\u%04x", c);
-		else
-			fputc(c, j->out);
-	}
+	cli_json_text(j->out, s, len);
 	fputc('"', j->out);
 }
 

@@ -1,8 +1,9 @@
-/* kvfs export: one state of the store, into a directory or a tar stream on standard output.
+/* kvfs export: one state of the store, into a directory or a tar stream on standard output; --to: into a file of records (export_records.c), too.
  *
  * Names and values are of one snapshot of the whole store.  libarchive writes both kinds of target, and is told never to go through a
  * symbolic link, so that nothing lands outside of TARGET. */
 #include "cli.h"
+#include "export_records.h"
 #include "hardlink.h"
 
 #include <archive.h>
@@ -403,27 +404,123 @@ static int run(struct exporter *ex, const char *target)
 	return ex->status;
 }
 
+/* ---- --to KIND:FILE ---- */
+
+/* The file is written as FILE.part, in the place of standard output, and renamed when it is complete; a device or a pipe is written to. */
+struct part {
+	const char *file;
+	char *name; /* NULL: nothing to rename */
+};
+
+static int part_begin(struct cli *cli, const char *file, struct part *ret)
+{
+	struct stat st;
+	int fd;
+
+	*ret = (struct part){.file = file};
+	if (strcmp(file, "-") == 0)
+		return CLI_DONE;
+	if (stat(file, &st) < 0 || S_ISREG(st.st_mode)) {
+		if (asprintf(&ret->name, "%s.part", file) < 0)
+			return cli_failf(cli, NULL, "%s", strerror(ENOMEM));
+		unlink(ret->name);
+	}
+	fd = open(ret->name ? ret->name : file, O_WRONLY | O_CLOEXEC | (ret->name ? O_CREAT | O_EXCL : 0), 0666);
+	if (fd < 0 || dup2(fd, STDOUT_FILENO) < 0)
+		return cli_failf(cli, ret->name ? ret->name : file, "%s", strerror(errno));
+	close(fd);
+	return CLI_DONE;
+}
+
+static int part_end(struct cli *cli, struct part *part, int status)
+{
+	if (part->name && (fflush(stdout) != 0 || fsync(STDOUT_FILENO) < 0))
+		status = cli_failf(cli, part->name, "%s", strerror(errno));
+	if (part->name && status != CLI_DONE)
+		cli_failf(cli, part->file, "is not complete, and left as it was; what could be written is in %s",
+			cli_quote(part->name));
+	else if (part->name && rename(part->name, part->file) < 0)
+		status = cli_failf(cli, part->file, "%s", strerror(errno));
+	free(part->name);
+	return status;
+}
+
+/* The FILE of --to, of whichever kind; exits with 2 if there is no such kind. */
+static const char *choose_kind(struct cli *cli, const char *to, struct export_records *records)
+{
+	static const char *const kinds[] = {"tar:", "csv:", "jsonl:"};
+
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		size_t n = strlen(kinds[i]);
+
+		if (strncmp(to, kinds[i], n) != 0 || !to[n])
+			continue;
+		records->kind = (enum export_kind)i;
+		return to + n;
+	}
+	exit(cli_usage(cli, "--to is tar:FILE, csv:FILE or jsonl:FILE, not %s", cli_quote(to)));
+}
+
+static int export_to(struct exporter *ex, const char *target, struct export_records *records, bool to)
+{
+	struct part part = {0};
+	int status = to ? part_begin(ex->cli, target, &part) : CLI_DONE;
+
+	ex->tar = to || strcmp(target, "-") == 0;
+	if (status != CLI_DONE) {
+		free(part.name);
+		return status;
+	}
+	if (ex->tar && records->kind == EXPORT_TAR && isatty(STDOUT_FILENO))
+		return cli_failf(ex->cli, NULL, "an archive is not written to a terminal");
+	records->dir = ex->dir;
+	status = records->kind == EXPORT_TAR ? run(ex, target) : export_records(ex->cli, ex->txn, records);
+	return part_end(ex->cli, &part, status);
+}
+
+static void parse_options(struct cli *cli, int argc, char **argv, struct export_records *records, const char **to)
+{
+	static const struct option longs[] = {{"to", required_argument, NULL, 't'}, {"keys", required_argument, NULL, 'k'},
+		{"values", required_argument, NULL, 'v'}, {0}};
+	bool only_records = false;
+	int c;
+
+	while ((c = cli_option(cli, argc, argv, "", longs)) != -1) {
+		only_records |= c == 'k' || c == 'v';
+		if (c == 't')
+			*to = choose_kind(cli, optarg, records);
+		if (c == 'k')
+			records->typed = cli_choice(cli, "--keys", optarg, "path", "escape");
+		if (c == 'v')
+			records->json = cli_choice(cli, "--values", optarg, "bytes", "json");
+	}
+	if (only_records && records->kind == EXPORT_TAR)
+		exit(cli_usage(cli, "--keys and --values are for --to csv: and --to jsonl:"));
+	if (records->json && records->kind == EXPORT_CSV)
+		exit(cli_usage(cli, "--values=json is for --to jsonl:"));
+}
+
 int cmd_export(struct cli *cli, int argc, char **argv)
 {
 	static struct exporter ex = {.dir = ""};
-	const char *target;
+	struct export_records records = {0};
+	const char *target = NULL;
+	bool to;
 	int r;
 
-	while (cli_option(cli, argc, argv, "", NULL) != -1)
-		;
-	cli_operands(cli, argc, 1, 2);
+	parse_options(cli, argc, argv, &records, &target);
+	to = target;
+	cli_operands(cli, argc, !to, 1 + !to);
 	ex.cli = cli;
-	target = argv[argc - 1];
-	ex.tar = strcmp(target, "-") == 0;
-	if (ex.tar && isatty(STDOUT_FILENO))
-		return cli_failf(cli, NULL, "an archive is not written to a terminal");
-	if (cli_open(cli, CLI_READ) < 0 || (argc - optind == 2 && !(ex.dir = cli_key(cli, argv[optind]))))
+	if (!to)
+		target = argv[argc - 1];
+	if (cli_open(cli, CLI_READ) < 0 || (argc - optind == 1 + !to && !(ex.dir = cli_key(cli, argv[optind]))))
 		return CLI_TROUBLE;
 	setlocale(LC_CTYPE, "C.UTF-8"); /* keys that are UTF-8 are written as such into an archive */
 	r = kvfs_txn_begin(cli->store, 0, &ex.txn);
 	if (r < 0)
 		return cli_failf(cli, NULL, "%s", cli_reason(cli, NULL, r));
-	r = run(&ex, target);
+	r = export_to(&ex, target, &records, to);
 	kvfs_txn_abort(ex.txn);
 	archive_write_free(ex.out);
 	archive_entry_free(ex.entry);

@@ -1,8 +1,9 @@
-/* kvfs import: walks a directory tree or an archive, and hands each entry to the store's side (import.c).
+/* kvfs import: walks a directory tree or an archive, and hands each entry to the store's side (import.c); --from: see import_records.c.
  *
  * What cannot be read is told and left out; the rest goes on, and the exit status tells in the end. */
 #include "hardlink.h"
 #include "import.h"
+#include "import_records.h"
 
 #include <errno.h>
 #include <ftw.h>
@@ -179,57 +180,76 @@ static int import_archive(struct source *s)
 
 /* ---- the command ---- */
 
-static int run(struct cli *cli, const char *path, const char *dir)
+/* Everything of SOURCE, or the records that `records` says, if that has a source. */
+static int run(struct cli *cli, const char *path, const struct import_records *records)
 {
 	struct source s = {.cli = cli};
-	bool tree = strcmp(path, "-") != 0;
 	struct kvfs_stat st;
-	int r, status;
+	int r;
 
-	r = kvfs_stat(cli->store, dir, &st);
+	r = kvfs_stat(cli->store, records->dir, &st);
 	if (r == 0 && !S_ISDIR(st.mode))
-		return cli_failf(cli, dir, "is not a directory");
+		return cli_failf(cli, records->dir, "is not a directory");
 	if (r < 0 && r != -ENOENT)
-		return cli_fail(cli, dir, r);
+		return cli_fail(cli, records->dir, r);
+	if (records->from)
+		return import_records(cli, records);
 	cli_progress_begin(&s.progress);
-	r = import_begin(cli, dir, tree, &s.progress, &s.im);
+	r = import_begin(cli, records->dir, strcmp(path, "-") != 0, &s.progress, &s.im);
 	if (r < 0)
 		return cli_failf(cli, NULL, "temporary file: %s", strerror(-r));
-	if (tree)
+	if (strcmp(path, "-") != 0)
 		import_tree(&s, path);
 	else
 		import_archive(&s);
-	status = import_end(s.im);
+	r = import_end(s.im);
 	cli_progress_clear(&s.progress);
-	if (cli->options.durability == KVFS_NONE) {
-		r = kvfs_sync(cli->store);
-		if (r < 0)
-			status = cli_failf(cli, NULL, "cannot flush to disk: %s", strerror(-r));
-	}
-	return status;
+	return r;
 }
 
 int cmd_import(struct cli *cli, int argc, char **argv)
 {
-	static const struct option longs[] = {
-		{"create", no_argument, NULL, 'c'}, {"durability", required_argument, NULL, 'd'}, {0}};
+	static const struct option longs[] = {{"create", no_argument, NULL, 'c'}, {"durability", required_argument, NULL, 'd'},
+		{"from", required_argument, NULL, 'f'}, {"keys", required_argument, NULL, 'k'}, {"sort", no_argument, NULL, 's'},
+		{"values", required_argument, NULL, 'v'}, {0}};
+	struct import_records records = {.dir = ""};
 	unsigned how = CLI_MAKE_DEFAULT;
-	const char *dir = "";
-	int c;
+	bool only_records = false;
+	int c, status;
 
 	while ((c = cli_option(cli, argc, argv, "", longs)) != -1) {
+		only_records |= c == 'k' || c == 's' || c == 'v';
 		if (c == 'c')
 			how |= CLI_MAKE;
 		if (c == 'd')
 			cli->options.durability = cli_durability(cli, optarg);
+		if (c == 'f')
+			records.from = optarg;
+		if (c == 'k')
+			records.paths = cli_choice(cli, "--keys", optarg, "escape", "path");
+		if (c == 's')
+			records.sort = true;
+		if (c == 'v')
+			records.json = cli_choice(cli, "--values", optarg, "bytes", "json");
 	}
-	cli_operands(cli, argc, 1, 2);
+	if (only_records && !records.from)
+		return cli_usage(cli, "--keys, --values and --sort are for records: --from says whence");
+	if (records.from && !import_records_known(cli, records.from))
+		return CLI_TROUBLE;
+	cli_operands(cli, argc, !records.from, 1 + !records.from);
 	if (cli->options.durability == KVFS_NONE)
 		cli_failf(cli, NULL, "with --durability none a power cut before the end may destroy the whole store");
 	if (cli_open(cli, how) < 0)
 		return CLI_TROUBLE;
-	if (optind + 1 < argc && !(dir = cli_key(cli, argv[optind + 1])))
+	if (optind + !records.from < argc && !(records.dir = cli_key(cli, argv[argc - 1])))
 		return CLI_TROUBLE;
 	setlocale(LC_CTYPE, "C.UTF-8"); /* libarchive converts the names of an archive to the locale's; keys are UTF-8, or bytes */
-	return run(cli, argv[optind], dir);
+	status = run(cli, argv[optind], &records);
+	if (cli->options.durability == KVFS_NONE) {
+		int r = kvfs_sync(cli->store);
+
+		if (r < 0)
+			status = cli_failf(cli, NULL, "cannot flush to disk: %s", strerror(-r));
+	}
+	return status;
 }

@@ -1,7 +1,7 @@
 /* Import, the store's side.
  *
- *  1. A small value without anything special waits in a batch; a batch is one transaction.  Where that fails, its values are stored one by
- *     one, so that one bad key costs nothing but itself.
+ *  1. A small value without anything special waits in a batch; a batch is one transaction.  Where that fails, its halves are tried, and
+ *     so on, so that one bad key costs nothing but itself.
  *  2. Any other value goes through a stream; its attributes follow.
  *  3. A directory's own attributes are set when all else is done, because what is put into it changes its times, and could be
  *     refused by its mode.  They wait in a temporary file: there may be any number.
@@ -31,6 +31,7 @@ struct item {
 	size_t offset, len; /* of its bytes in `data` */
 	struct attr attr;
 	bool existed; /* keeps its old attributes, unless told */
+	bool record; /* the source knows no attributes */
 };
 
 struct import {
@@ -39,6 +40,8 @@ struct import {
 	bool once, owners;
 	bool dead; /* the store takes nothing more */
 	int status;
+	uint64_t complaints;
+	mode_t umask;
 	struct cli_progress *progress;
 	FILE *directories; /* struct directory and the key, each */
 	char *data; /* BATCH_BYTES + SMALL */
@@ -65,6 +68,7 @@ void import_complain(struct import *im, const char *path, const char *fmt, ...)
 	va_end(ap);
 	cli_progress_clear(im->progress);
 	im->status = cli_failf(im->cli, path, "%s", text);
+	im->complaints++;
 }
 
 /* A failed call on a key.  On a full disk or a dead store, going on would only repeat the same line. */
@@ -138,28 +142,30 @@ static bool owner_is_default(struct import *im, const char *key, const struct at
 
 static bool needs_attr(struct import *im, const struct item *it)
 {
+	if (it->record)
+		return false;
 	return it->existed || !owner_is_default(im, it->key, &it->attr);
 }
 
 static struct kvfs_put_options put_options(struct import *im, const struct item *it)
 {
-	uint32_t mode = it->attr.mode & (owner_is_default(im, it->key, &it->attr) ? 07777 : 0777);
+	uint32_t mode = it->attr.mode & (it->record || owner_is_default(im, it->key, &it->attr) ? 07777 : 0777);
 
 	return (struct kvfs_put_options){.size = sizeof(struct kvfs_put_options), .mode = mode, .mtime = it->attr.mtime};
 }
 
-static int batch_commit(struct import *im)
+static int batch_commit(struct import *im, size_t first, size_t n)
 {
 	struct kvfs_txn *txn;
 	int r = kvfs_txn_begin(im->cli->store, KVFS_TXN_WRITE, &txn);
 
 	if (r < 0)
 		return r;
-	for (size_t i = 0; i < im->n && r == 0; i++) {
+	for (size_t i = first; i < first + n && r == 0; i++) {
 		struct item *it = &im->items[i];
 		struct kvfs_put_options opt = put_options(im, it);
 
-		it->existed = kvfs_txn_exists(txn, it->key) > 0;
+		it->existed = !it->record && kvfs_txn_exists(txn, it->key) > 0;
 		r = kvfs_txn_put(txn, it->key, im->data + it->offset, it->len, &opt);
 	}
 	if (r == 0)
@@ -168,7 +174,7 @@ static int batch_commit(struct import *im)
 	return r;
 }
 
-/* A symbolic link or a special file in the way of a value gives way, as it does for tar. */
+/* A symbolic link or a special file in the way of a value gives way, as it does for tar; not to a record. */
 static int put_one(struct import *im, struct item *it)
 {
 	struct kvfs_put_options opt = put_options(im, it);
@@ -177,27 +183,40 @@ static int put_one(struct import *im, struct item *it)
 	it->existed = true;
 	for (bool again = false;; again = true) {
 		r = kvfs_put(im->cli->store, it->key, im->data + it->offset, it->len, &opt, NULL);
-		if ((r != -ELOOP && r != -EINVAL) || again || kvfs_del(im->cli->store, it->key) < 0)
+		if ((r != -ELOOP && r != -EINVAL) || it->record || again || kvfs_del(im->cli->store, it->key) < 0)
 			return r;
 	}
 }
 
-static int batch_flush(struct import *im)
+/* Stores some of the items, which are not more than BATCH_KEYS: so deep are the halves at most. */
+static void batch_store(struct import *im, size_t first, size_t n)
 {
-	bool together;
 	int r;
 
-	together = !im->dead && im->n > 0 && batch_commit(im) == 0;
-	for (size_t i = 0; i < im->n; i++) {
-		struct item *it = &im->items[i];
-
-		r = together || im->dead ? 0 : put_one(im, it);
-		if (r < 0)
-			complain_errno(im, it->key, r);
-		else if (!im->dead && needs_attr(im, it))
-			set_attr(im, it->key, &it->attr);
-		free(it->key);
+	if (im->dead || n == 0)
+		return;
+	r = batch_commit(im, first, n);
+	if (r < 0 && n > 1) {
+		batch_store(im, first, n / 2);
+		batch_store(im, first + n / 2, n - n / 2);
+		return;
 	}
+	if (r < 0)
+		r = put_one(im, &im->items[first]);
+	if (r < 0) {
+		complain_errno(im, im->items[first].key, r);
+		return;
+	}
+	for (size_t i = first; i < first + n && !im->dead; i++)
+		if (needs_attr(im, &im->items[i]))
+			set_attr(im, im->items[i].key, &im->items[i].attr);
+}
+
+static int batch_flush(struct import *im)
+{
+	batch_store(im, 0, im->n);
+	for (size_t i = 0; i < im->n; i++)
+		free(im->items[i].key);
 	im->n = 0;
 	im->data_len = 0;
 	return im->dead ? CLI_TROUBLE : CLI_DONE;
@@ -472,6 +491,49 @@ int import_entry(struct import *im, struct archive *in, struct archive_entry *en
 	}
 }
 
+/* ---- records ---- */
+
+static int record_large(struct import *im, const char *key, const void *data, size_t len)
+{
+	struct kvfs_put_options opt = {.size = sizeof(opt), .mode = 0666 & ~im->umask};
+	int r;
+
+	if (batch_flush(im) != CLI_DONE) /* the same key may be in it */
+		return CLI_TROUBLE;
+	r = kvfs_put(im->cli->store, key, data, len, &opt, NULL);
+	return r < 0 ? complain_errno(im, key, r) : CLI_DONE;
+}
+
+int import_record(struct import *im, const char *key, const void *data, size_t len)
+{
+	struct item *it;
+
+	im->progress->bytes += len;
+	if (len > SMALL)
+		return record_large(im, key, data, len);
+	if (im->data_len > BATCH_BYTES && batch_flush(im) != CLI_DONE)
+		return CLI_TROUBLE;
+	it = &im->items[im->n];
+	*it = (struct item){.key = strdup(key), .offset = im->data_len, .len = len, .record = true};
+	it->attr.mode = 0666 & ~im->umask;
+	if (!it->key)
+		return complain_errno(im, key, -ENOMEM);
+	memcpy(im->data + im->data_len, data, len);
+	im->data_len += len;
+	im->n++;
+	return im->n == BATCH_KEYS ? batch_flush(im) : CLI_DONE;
+}
+
+int import_flush(struct import *im)
+{
+	return batch_flush(im);
+}
+
+uint64_t import_complaints(const struct import *im)
+{
+	return im->complaints;
+}
+
 /* ---- begin and end ---- */
 
 int import_begin(struct cli *cli, const char *dir, bool once, struct cli_progress *progress, struct import **ret)
@@ -482,6 +544,8 @@ int import_begin(struct cli *cli, const char *dir, bool once, struct cli_progres
 		return -ENOMEM;
 	*im = (struct import){
 		.cli = cli, .dir = dir, .once = once, .owners = geteuid() == 0, .progress = progress, .default_gid = (gid_t)-1};
+	im->umask = umask(0);
+	umask(im->umask);
 	im->data = malloc(BATCH_BYTES + SMALL);
 	im->directories = tmpfile();
 	if (!im->data || !im->directories) {

@@ -85,14 +85,31 @@ const struct command cli_commands[] = {
 	{"recover", cmd_recover, "recover ID [KEY]", "publish one of them after all",
 		"  Under its own key, or under KEY.  A session that changed parts of a value changes those of the value as it is "
 		"now.\n"},
-	{"import", cmd_import, "import [--create] [--durability LEVEL] SOURCE [DIR]",
-		"copy a directory tree or a tar stream into the store",
+	{"import", cmd_import,
+		"import [--create] [--durability LEVEL] {SOURCE | --from KIND:FILE [--keys=path] [--values=json] [--sort]} [DIR]",
+		"copy a directory tree, a tar stream or another store's records into the store",
 		"  The content of the directory SOURCE, or of the archive on standard input if SOURCE is \"-\", goes into DIR.\n"
 		"  --create             make the store if it does not exist\n"
 		"  --durability LEVEL   as before the command; none: much faster, a power cut meanwhile may destroy the whole "
-		"store\n"},
-	{"export", cmd_export, "export [DIR] TARGET", "copy the store into a directory or a tar stream",
-		"  TARGET is a directory, made if absent, or \"-\" for a tar archive on standard output.\n"},
+		"store\n"
+		"  --from KIND:FILE     keys and values of another kind of store:\n"
+		"    sqlite:FILE[#TABLE[,KEY,VALUE]]   a table of SQLite; without #, the one with columns key and value "
+		"(sqlitedict)\n"
+		"    dbm:FILE                          GNU dbm or dbm.dumb: a shelve too\n"
+		"    lmdb:PATH[#NAME]                  a database of an LMDB environment\n"
+		"    jsonl:FILE                        lines like {\"key\":\"a\",\"value\":\"b\"}\n"
+		"    csv:FILE[#KEY,VALUE]              columns, by name or by number (then the first line is no header)\n"
+		"  --keys=escape        any key becomes one name in DIR, readable and reversible, as kvfs.Dict of Python does\n"
+		"  --keys=path          a key is a path as it is\n"
+		"  --values=json        values are stored as JSON texts, as kvfs.Dict reads them; else as their bytes\n"
+		"  --sort               store them in the order of their keys, sorted in $TMPDIR or /var/tmp\n"
+		"  A record that cannot be stored is told and left out.  Interrupted, it goes on when it is repeated.\n"},
+	{"export", cmd_export, "export {[DIR] TARGET | --to KIND:FILE [--keys=escape] [--values=json] [DIR]}",
+		"copy the store into a directory, a tar stream or a file of records",
+		"  TARGET is a directory, made if absent, or \"-\" for a tar archive on standard output.\n"
+		"  --to KIND:FILE   tar:FILE, csv:FILE or jsonl:FILE; \"-\" is standard output\n"
+		"  --keys=escape    of csv and jsonl: undo what the same option of `import` does; else keys are paths\n"
+		"  --values=json    of jsonl: values are JSON texts, and stand as such; else they are strings\n"},
 	{"init", cmd_init, "init [--shared[=group|MODE]] [STORE]", "make a store",
 		"  --shared[=group]   readable and writable by the group of the directory it is in, or that you are in\n"
 		"  --shared=MODE      octal permission of the store, as 0770 or 0750\n"},

@@ -55,7 +55,7 @@ __kvfs_operand() {
 	operand=1
 	for ((i = $1 + 1; i < cword; i++)); do
 		case ${words[i]} in
-		-o | --if-version | --durability | --since | --repair) ((++i)) ;;
+		-o | --if-version | --durability | --since | --repair | --from | --to) ((++i)) ;;
 		-?*) ;;
 		*) ((++operand)) ;;
 		esac

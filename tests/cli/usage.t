@@ -42,7 +42,7 @@ $ kvfs ls -l --json
 ! kvfs: ls: --json goes with neither -l nor -0; usage: kvfs ls [-lRr0adnhpF1] [--no-dirs] [--json] [KEY]
 [2]
 $ kvfs import --durability some .
-! kvfs: import: durability is full, relaxed or none, not 'some'; usage: kvfs import [--create] [--durability LEVEL] SOURCE [DIR]
+! kvfs: import: durability is full, relaxed or none, not 'some'; usage: kvfs import [--create] [--durability LEVEL] {SOURCE | --from KIND:FILE [--keys=path] [--values=json] [--sort]} [DIR]
 [2]
 $ kvfs help frobnicate
 ! kvfs: help: there is no command 'frobnicate'; usage: kvfs help [COMMAND]
