@@ -78,7 +78,7 @@ static void buffers_are_found_by_index(void **state)
 			if (!buf) {
 				buf = kv_buffers_add(&b, i, masked);
 				assert_true(buf && buf->index == i && !buf->stored && (buf->mask != NULL) == masked);
-				assert_int_equal(buf->data[63], 0);
+				assert_int_equal(kv_buffer_upto(buf, 64)[63], 0);
 				buf->data[0] = (uint8_t)i;
 				there[i] = true;
 			} else if (support_below(&rng, 4)) {
@@ -95,11 +95,33 @@ static void buffers_are_found_by_index(void **state)
 	}
 }
 
+/* In memory that held something else before, and after a cut. */
+static void bytes_nobody_wrote_are_zero(void **state)
+{
+	(void)state;
+	struct kv_buffers b = {.chunk_size = 64};
+	void *dirty = malloc(64);
+	memset(dirty, 'x', 64);
+	free(dirty);
+	struct kv_buffer *buf = kv_buffers_add(&b, 0, false);
+	memset(kv_buffer_upto(buf, 20) + 10, 'a', 10);
+	const uint8_t *data = kv_buffer_upto(buf, 64);
+	for (size_t i = 0; i < 64; i++)
+		assert_int_equal(data[i], i >= 10 && i < 20 ? 'a' : 0);
+	kv_buffer_cut(buf, 15);
+	kv_buffer_cut(buf, 30);
+	data = kv_buffer_upto(buf, 64);
+	for (size_t i = 0; i < 64; i++)
+		assert_int_equal(data[i], i >= 10 && i < 15 ? 'a' : 0);
+	kv_buffers_free(&b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(masks_are_sets_of_bytes),
 		cmocka_unit_test(buffers_are_found_by_index),
+		cmocka_unit_test(bytes_nobody_wrote_are_zero),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
