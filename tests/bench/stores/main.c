@@ -1,6 +1,6 @@
 /* The workloads of store_bench on one store, in a process of its own: as work.py, for the stores that are used from C.
  *
- *   ENGINE DIR DATA LEVEL question N SECONDS   insert N with a commit each, read, scan, mix; each phase for SECONDS at most
+ *   ENGINE DIR DATA LEVEL question N SECONDS   insert N with a commit each, read, scan; each phase for SECONDS at most
  *   ENGINE DIR DATA LEVEL fill N               in batches, not timed
  *   ENGINE DIR DATA LEVEL mix N SECONDS SEED   on a store that has N; says `ready`, and begins when a line comes
  *   ENGINE DIR DATA LEVEL bulk N SECONDS       in batches and to the disk, then read and scan for a quarter of SECONDS each
@@ -158,7 +158,6 @@ static void question(size_t n, double seconds)
 	load(i, n, 1e9);
 	read_random(n, n, seconds);
 	scan(n, 8 * seconds);
-	mix(n, n, seconds);
 }
 
 /* What is in its files is on the disk, whatever the store itself does for that. */

@@ -86,6 +86,9 @@ class Bench:
         shutil.rmtree(self.store, ignore_errors=True)
         os.mkdir(self.store)
 
+    def file_mib(self):
+        return sum(os.stat(f).st_blocks for f in files(self.store)) / 2048
+
     def complain(self, system, level, what, error):
         if (system.name, level, what) not in self.complained:
             self.complained.add((system.name, level, what))
@@ -103,10 +106,10 @@ class Bench:
             self.complain(system, level, what, done.stderr or f"status {done.returncode}")
         return {w[0]: (int(w[1]), float(w[2])) for w in map(str.split, done.stdout.splitlines()) if len(w) == 3}
 
-    def run_at_once(self, system, level, n):
-        """Operations a second of all processes together, or None."""
+    def run_at_once(self, system, level, n, seeds):
+        """Operations a second of all processes together, one for each seed; None if one of them cannot."""
         workers = [subprocess.Popen(self.command(system, level, "mix", n, self.args.seconds, seed), stdin=subprocess.PIPE,
-                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for seed in range(1, PROCESSES + 1)]
+                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for seed in seeds]
         end, rate = time.monotonic() + self.args.timeout, 0.0
         for w in workers:
             w.stdout.readline()
@@ -124,26 +127,23 @@ class Bench:
                 out, error = w.communicate()[0], "out of time"
             told = [line.split() for line in out.splitlines() if line.startswith("mixed ")]
             if w.returncode or not told:
-                self.complain(system, level, "eight at once", error)
+                self.complain(system, level, f"{len(seeds)} at once", error)
                 rate = None
             elif rate is not None:
                 rate += int(told[0][1]) / float(told[0][2])
         return rate
 
     def question(self, system, level):
-        n, row = min(self.args.n, system.most), {}
+        n = min(self.args.n, system.most)
+        row = {"records": n}
         self.fresh()
         told = self.run(system, level, "question", n, self.args.seconds)
-        for phase in ("insert", "read", "scan", "mixed"):
-            if phase in told:
-                row[phase] = told[phase][0] / told[phase][1]
+        row |= {phase: told[phase][0] / told[phase][1] for phase in ("insert", "read", "scan") if phase in told}
         row |= {name + "_mib": told[name][0] / 1024 for name in ("peak", "anon") if name in told}
-        row["records"] = n
-        self.fresh()
-        if self.run(system, level, "fill", n):
-            row["file_mib"] = sum(os.stat(f).st_blocks for f in files(self.store)) / 2048
-            if system.shared:
-                row["mixed8"] = self.run_at_once(system, level, n)
+        row["file_mib"] = self.file_mib()
+        if told:
+            row["mixed"] = self.run_at_once(system, level, n, [0])
+            row["mixed8"] = self.run_at_once(system, level, n, range(1, PROCESSES + 1)) if system.shared else None
         return row
 
     def bulk(self, system, memory):
@@ -152,9 +152,7 @@ class Bench:
         told = self.run(system, level, "bulk", n, self.args.bulk_seconds, memory=memory)
         row = {phase: told[phase][0] / told[phase][1] for phase in ("bulk", "read", "scan") if phase in told}
         row["records"] = told["bulk"][0] if "bulk" in told else 0
-        row["wanted"] = n
-        row["file_mib"] = sum(os.stat(f).st_blocks for f in files(self.store)) / 2048
-        return row
+        return row | {"wanted": n, "file_mib": self.file_mib()}
 
 
 def median_of(rounds):
@@ -191,14 +189,16 @@ def draw(args, note, rows):
 
 def measure_question(args, bench, chosen, note):
     rounds = {(s.name, level[0]): [] for s in chosen for level in s.levels}
-    for r in range(args.rounds):
+    end, whole = time.monotonic() + args.budget, 0
+    while whole < args.rounds and (whole == 0 or time.monotonic() < end):
         for s in chosen:
             for level in s.levels:
                 rounds[s.name, level[0]].append(bench.question(s, level[0]))
-        print(f"round {r + 1} of {args.rounds}", flush=True)
+        whole += 1
+        print(f"round {whole} of {args.rounds}", flush=True)
     rows = [{"system": s.name, "level": level, "after_power_cut": cut, "after_kill": kill} | median_of(rounds[s.name, level])
             for s in chosen for level, cut, kill in s.levels]
-    how = f"{note}; {args.n} records, median of {args.rounds} rounds"
+    how = f"{note}; {args.n} records, median of {whole} rounds"
     write_csv(args.out + "/stores.csv", how + "; rates in operations a second; mixed8: eight processes together",
               ["system", "level", "after_power_cut", "after_kill", "records", "insert", "read", "scan", "mixed", "mixed8", "peak_mib",
                "anon_mib", "file_mib"], rows)
@@ -235,9 +235,10 @@ def main():
     p.add_argument("--work", required=True, help="a directory for the stores, which must not exist; it is removed")
     p.add_argument("--bin", required=True, help="where the programs in C are")
     p.add_argument("--out", required=True, help="where the results go")
-    p.add_argument("--n", type=int, default=20000, help="records")
-    p.add_argument("--seconds", type=float, default=0.5, help="the longest a phase takes")
+    p.add_argument("--n", type=int, default=10000, help="records")
+    p.add_argument("--seconds", type=float, default=0.4, help="the longest a phase takes")
     p.add_argument("--rounds", type=int, default=3, help="of the question's own test; 0: leave it out")
+    p.add_argument("--budget", type=float, default=200, help="seconds after which no further round begins")
     p.add_argument("--memory", type=int, default=32, help="MiB for the bulk load; the store gets four times as much")
     p.add_argument("--bulk-seconds", type=float, default=15, help="the longest a bulk load takes; 0: leave it out")
     p.add_argument("--timeout", type=float, default=120, help="seconds for any one process")

@@ -103,7 +103,6 @@ def question(store, data, n, seconds):
     load(store, data, i, n, 1e9)
     read_random(store, data, n, n, seconds)
     scan(store, n, 8 * seconds)
-    mix(store, data, n, n, seconds)
 
 
 def bulk(store, data, path, n, seconds):
