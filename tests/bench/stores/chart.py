@@ -1,4 +1,5 @@
 """Bar charts as SVG, small enough to be read in a diff."""
+import math
 from html import escape
 
 WIDTH, LEFT, RIGHT, ROW, HEAD = 860, 250, 90, 17, 26
@@ -16,11 +17,9 @@ def bars(path, title, subtitle, groups):
     values = [v for _, rows in groups for _, v, _ in rows if v]
     low, high = min(values) / 2, max(values)
     out, y = [], 54
-    ratio = high / low
 
     def length(v):
-        import math
-        return max(1.0, math.log(v / low) / math.log(ratio) * (WIDTH - LEFT - RIGHT))
+        return max(1.0, math.log(v / low) / math.log(high / low) * (WIDTH - LEFT - RIGHT))
 
     for heading, rows in groups:
         y += HEAD
@@ -36,6 +35,6 @@ def bars(path, title, subtitle, groups):
     head = (f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{y + 12}" font-family="sans-serif" font-size="12">\n'
             f'<rect width="100%" height="100%" fill="white"/>\n'
             f'<text x="10" y="22" font-size="16" font-weight="bold">{escape(title)}</text>\n'
-            f'<text x="10" y="42" fill="#555">{escape(subtitle)}</text>')
+            f'<text x="10" y="40" font-size="10" fill="#555">{escape(subtitle)}; logarithmic</text>')
     with open(path, "w") as f:
         f.write("\n".join([head, *out, "</svg>"]) + "\n")
