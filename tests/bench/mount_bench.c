@@ -389,7 +389,7 @@ static void tell(const struct what *w, double us[][ROUNDS_MAX], double *ratio, d
 		printf("%.1f us, kvfs %.1f us, beneath %.1f us", nothing, kvfs, plain);
 	}
 	if (csv)
-		fprintf(csv, "%s,%.2f,%.2f,%.2f,%.2f,%.2f\n", w->name, kvfs, nothing, plain, median,
+		fprintf(csv, "\"%s\",%.2f,%.2f,%.2f,%.2f,%.2f\n", w->name, kvfs, nothing, plain, median,
 			percentile(beneath, rounds, 0.5));
 }
 

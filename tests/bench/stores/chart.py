@@ -1,5 +1,6 @@
 """Bar charts as SVG, small enough to be read in a diff."""
 import math
+import textwrap
 from html import escape
 
 WIDTH, LEFT, RIGHT, ROW, HEAD = 860, 250, 90, 17, 26
@@ -16,7 +17,7 @@ def bars(path, title, subtitle, groups):
     """groups: (heading, [(label, value or None, is ours)]). One logarithmic axis for all; in each group the longest bar comes first."""
     values = [v for _, rows in groups for _, v, _ in rows if v]
     low, high = min(values) / 2, max(values)
-    out, y = [], 54
+    out, y = [], 60
 
     def length(v):
         return max(1.0, math.log(v / low) / math.log(high / low) * (WIDTH - LEFT - RIGHT))
@@ -35,6 +36,7 @@ def bars(path, title, subtitle, groups):
     head = (f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{y + 12}" font-family="sans-serif" font-size="12">\n'
             f'<rect width="100%" height="100%" fill="white"/>\n'
             f'<text x="10" y="22" font-size="16" font-weight="bold">{escape(title)}</text>\n'
-            f'<text x="10" y="40" font-size="10" fill="#555">{escape(subtitle)}; logarithmic</text>')
+            + "\n".join(f'<text x="10" y="{36 + 13 * i}" font-size="10" fill="#555">{escape(line)}</text>'
+                        for i, line in enumerate(textwrap.wrap(subtitle + "; logarithmic", 140))))
     with open(path, "w") as f:
         f.write("\n".join([head, *out, "</svg>"]) + "\n")
