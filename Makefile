@@ -173,11 +173,12 @@ bench: ## build the benchmarks; run call_bench and mount_bench in BENCH_DIR (the
 BENCH_OUT ?= $B/results
 BENCH_ARGS ?=
 # Debian's modules are Debian's python's.
-BENCH_PYTHON := PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$B/python /usr/bin/python3
+BENCH_PYTHON := PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$B/python:tests/bench/stores /usr/bin/python3
 bench-stores: deps-bench ## kvfs beside other stores, in BENCH_DIR; CSV and charts to BENCH_OUT (BENCH_ARGS='--n 1000000 --seconds 60': more)
 	$(MAKE_SELF) all python $(STORES)
 	@rm -rf $(BENCH_DIR); $(BENCH_PYTHON) tests/bench/stores/stores.py --work $(BENCH_DIR) --bin $B/tests/bench/stores --out $(BENCH_OUT) $(BENCH_ARGS)
-	@$(BENCH_PYTHON) tests/bench/python_bench.py $(BENCH_DIR) 20000 | tee $(BENCH_OUT)/calls.txt
+	@$(BENCH_PYTHON) -c 'import machine; print("#", machine.words("."))' > $(BENCH_OUT)/calls.txt
+	@$(BENCH_PYTHON) tests/bench/python_bench.py $(BENCH_DIR) 20000 | tee -a $(BENCH_OUT)/calls.txt
 bench-mount: deps-check ## a mount beside the file system beneath BENCH_DIR and one that does nothing; CSV and chart to BENCH_OUT
 	$(MAKE_SELF) all $(BENCH)
 	@rm -rf $(BENCH_DIR); mkdir -p $(BENCH_OUT); $(BENCH_PYTHON) tests/bench/mount_chart.py --work $(BENCH_DIR) --bin $B/tests/bench/mount_bench --out $(BENCH_OUT) $(BENCH_ARGS)

@@ -1,15 +1,14 @@
 #!/usr/bin/python3
-"""Runs mount_bench with the mount at its own default durability, and writes what it found as CSV and chart. `make bench-mount` runs it."""
+"""Runs mount_bench with the mount at its own default durability, and writes what it found as CSV and chart. `make bench-mount` runs it, and says where
+stores/chart.py is."""
 import argparse
 import csv
 import os
 import shutil
 import subprocess
-import sys
 
-sys.path.insert(1, os.path.join(os.path.dirname(os.path.abspath(__file__)), "stores"))
-import chart  # noqa: E402
-import machine  # noqa: E402
+import chart
+import machine
 
 COLUMNS = [("kvfs_us", "kvfs", True), ("nothing_fs_us", "nothing_fs", False), ("beneath_us", "the file system beneath", False)]
 
