@@ -59,8 +59,9 @@ CRASH_SRC := $(filter-out %_test.c,$(wildcard tests/crash/*.c))
 # A program each: what the CLI and mount scripts call, and benchmarks.
 HELPERS := $(call programs,$(sort $(wildcard tests/cli/*.c tests/mount/*.c)))
 BENCH := $(call programs,$(sort $(wildcard tests/bench/*.c)))
+STORES := $(addprefix $B/tests/bench/stores/,kvfs lmdb rocksdb wiredtiger)
 SUPPORT_SRC := $(wildcard tests/support/*.c) $(filter-out %_test.c,$(wildcard tests/unit/*.c tests/api/*.c))
-SOURCES := $(sort $(wildcard include/*.h lib/*.[ch] lib/python/_kvfs/*.[ch] kvfs/*.[ch] tests/*/*.[ch]))
+SOURCES := $(sort $(wildcard include/*.h lib/*.[ch] lib/python/_kvfs/*.[ch] kvfs/*.[ch] tests/*/*.[ch] tests/bench/stores/*.[ch]))
 
 RUN_TESTS := BUILD=$B tests/support/run
 # The targets that build by themselves use all processors unless told otherwise.
@@ -68,7 +69,7 @@ PARALLEL = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
 MAKE_SELF = +@$(MAKE) --no-print-directory $(if $(V),,-s) $(PARALLEL)
 
 .PHONY: all tests python run mount-here check check-unit check-api check-cli check-mount check-python check-crash check-asan check-tsan check-valgrind cov bench \
-	format format-check lint install uninstall dist clean deps deps-check deps-lint help
+	bench-stores bench-mount format format-check lint install uninstall dist clean deps deps-check deps-lint deps-bench help
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -119,6 +120,13 @@ $(UNIT) $(API) $(HELPERS) $(BENCH): $B/tests/%: $B/obj/tests/%.o $B/tests/libsup
 	$(call quiet,LINK)$(CC) $(CFLAGS) -pie $(LDFLAGS) -Wl,-rpath,'$$ORIGIN/../..' -o $@ $(filter %.o,$^) $(filter %support.a,$^) \
 		$(filter %/libkvfs.a %/libkvfs.so,$^) -lcmocka -lm $(LIBS)
 
+# One workload over each store that is used from C.
+LIBS_rocksdb := -lrocksdb
+LIBS_wiredtiger := -lwiredtiger
+$(STORES): $B/tests/bench/stores/%: $B/obj/tests/bench/stores/%.o $B/obj/tests/bench/stores/main.o $B/libkvfs.a
+	@mkdir -p $(@D)
+	$(call quiet,LINK)$(CC) $(CFLAGS) -pie $(LDFLAGS) -o $@ $^ $(LIBS_$*) $(LIBS)
+
 # The recorder takes the place of C library calls: in the programs that it is linked with, and, preloaded, in kvfs.
 $(CRASH): $B/tests/crash/%: $B/obj/tests/crash/%.o $(call objects,$(CRASH_SRC)) $B/tests/libsupport.a $B/libkvfs.a
 	@mkdir -p $(@D)
@@ -165,6 +173,18 @@ bench: ## build the benchmarks; run call_bench and mount_bench in BENCH_DIR (the
 	$(MAKE_SELF) all $(BENCH)
 	@status=0; for b in call_bench mount_bench; do \
 		rm -rf $(BENCH_DIR); $B/tests/bench/$$b $(BENCH_DIR) || status=1; done; rm -rf $(BENCH_DIR); exit $$status
+BENCH_OUT ?= $B/results
+BENCH_ARGS ?=
+# Debian's modules are Debian's python's.
+BENCH_PYTHON := PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$B/python:tests/bench/stores /usr/bin/python3
+bench-stores: deps-bench ## kvfs beside other stores, in BENCH_DIR; CSV and charts to BENCH_OUT (BENCH_ARGS='--n 1000000 --seconds 60': more)
+	$(MAKE_SELF) all python $(STORES)
+	@rm -rf $(BENCH_DIR); $(BENCH_PYTHON) tests/bench/stores/stores.py --work $(BENCH_DIR) --bin $B/tests/bench/stores --out $(BENCH_OUT) $(BENCH_ARGS)
+	@$(BENCH_PYTHON) -c 'import machine; print("#", machine.words("."))' > $(BENCH_OUT)/calls.txt
+	@$(BENCH_PYTHON) tests/bench/python_bench.py $(BENCH_DIR) 20000 | tee -a $(BENCH_OUT)/calls.txt
+bench-mount: deps-check ## a mount beside the file system beneath BENCH_DIR and one that does nothing; CSV and chart to BENCH_OUT
+	$(MAKE_SELF) all $(BENCH)
+	@rm -rf $(BENCH_DIR); mkdir -p $(BENCH_OUT); $(BENCH_PYTHON) tests/bench/mount_chart.py --work $(BENCH_DIR) --bin $B/tests/bench/mount_bench --out $(BENCH_OUT) $(BENCH_ARGS)
 
 # ---- source
 
@@ -246,6 +266,8 @@ NEED_CHECK := $(NEED) libcmocka-dev acl attr emacs-nox git libcap2-bin libpython
 	python3-lmdb rsync sqlite3 tar util-linux vim zsh
 NEED_DEB := $(NEED) build-essential debhelper dh-python libcmocka-dev libpython3-dev lintian make pkgconf python3
 NEED_LINT := $(NEED_CHECK) clang-format clang-tidy cppcheck groff-base mandoc systemd valgrind
+NEED_BENCH := $(NEED_CHECK) librocksdb-dev libwiredtiger-dev python3-bsddb3 python3-diskcache python3-gdbm python3-h5py python3-lmdb \
+	python3-plyvel python3-sqlitedict
 deps: ## install what building needs
 	@.ci/packages $(NEED)
 deps-check: ## install what the tests need
@@ -254,6 +276,8 @@ deps-deb: ## install what the packages of Debian need
 	@.ci/packages $(NEED_DEB)
 deps-lint: ## install what lint, format and valgrind need
 	@.ci/packages $(NEED_LINT)
+deps-bench: ## install the stores that bench-stores compares with
+	@.ci/packages $(NEED_BENCH)
 
 # ---- the two-minute start
 
