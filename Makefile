@@ -158,9 +158,9 @@ check-cli check-mount: check-%: all $(HELPERS) ## one suite
 check-asan: ## unit, api and CLI tests under AddressSanitizer and UBSan
 	$(MAKE_SELF) VARIANT=asan tests
 	@BUILD=$(BUILD)/asan tests/support/run unit api cli
-check-tsan: ## unit and api tests under ThreadSanitizer
+check-tsan: ## the unit and api tests that have threads, under ThreadSanitizer
 	$(MAKE_SELF) VARIANT=tsan tests
-	@BUILD=$(BUILD)/tsan tests/support/run unit api
+	@THREADED=1 BUILD=$(BUILD)/tsan tests/support/run unit api
 check-valgrind: deps-lint ## unit and api tests under valgrind
 	$(MAKE_SELF) tests
 	@WRAP="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite" $(RUN_TESTS) unit api
