@@ -167,12 +167,24 @@ static int session_on(struct kv_nodes *nodes, pid_t tid, uint64_t ino, struct kv
 	return r < 0 ? r : kv_node_session(nodes, tid, s, 0, NULL, ret);
 }
 
+/* Whether what an earlier LOOKUP of the same retry has made still is what the name leads to.  Others may know the node, and it may grow. */
+static bool is_made(struct kv_nodes *nodes, const struct kv_intent *i, const struct kvfs_stat *st)
+{
+	const struct kv_node *n = i->made;
+	bool r;
+
+	kv_nodes_lock(nodes);
+	r = n && (i->want == WRITE ? n->session != NULL : n->content != NULL) && n->ino == st->ino && n->epoch == st->epoch;
+	kv_nodes_unlock(nodes);
+	return r;
+}
+
 /* The session that the retry of an OPEN for writing will find. */
 static int make_session(struct kv_nodes *nodes, struct kv_intent *i, const struct kvfs_stat *st, struct kv_face *ret)
 {
 	int r = 0;
 
-	if (!i->made || !i->made->session || i->made->ino != st->ino || i->made->epoch != st->epoch) {
+	if (!is_made(nodes, i, st)) {
 		kv_node_put(nodes, i->made);
 		i->made = NULL;
 		r = session_on(nodes, i->tid, st->ino, &i->made);
@@ -211,7 +223,7 @@ static int make_version(struct kv_nodes *nodes, struct kv_intent *i, const struc
 {
 	int r = 0;
 
-	if (!i->made || !i->made->content || i->made->ino != st->ino || i->made->epoch != st->epoch) {
+	if (!is_made(nodes, i, st)) {
 		kv_node_put(nodes, i->made);
 		i->made = NULL;
 		if (i->want == READ) {
@@ -313,34 +325,6 @@ static int lookup_once(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const
 	return r == -ESTALE ? -ENOENT : r; /* the directory is gone, and all names with it */
 }
 
-/* Whether the kernel may remember that a name is not there: when it is asked for again.  Not the first time, which most often comes just before
- * the name is made: the kernel takes what it remembers of an absent name for true of the new one for a moment, and would show it. */
-static bool absent_again(struct kv_nodes *nodes, uint64_t parent, const char *name)
-{
-	uint64_t hash = kv_hash_name(parent, name);
-	struct kv_absent *a = &nodes->absent[hash & (KV_ABSENT - 1)];
-	bool again;
-
-	kv_nodes_lock(nodes);
-	again = a->hash == hash;
-	*a = (struct kv_absent){hash, again};
-	kv_nodes_unlock(nodes);
-	return again;
-}
-
-/* Whether the kernel surely does not remember the name as absent. */
-static bool not_remembered(struct kv_nodes *nodes, uint64_t parent, const char *name)
-{
-	uint64_t hash = kv_hash_name(parent, name);
-	const struct kv_absent *a = &nodes->absent[hash & (KV_ABSENT - 1)];
-	bool sure;
-
-	kv_nodes_lock(nodes);
-	sure = a->hash == hash && !a->cached;
-	kv_nodes_unlock(nodes);
-	return sure;
-}
-
 int kv_node_lookup(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const char *name, struct kv_face *ret, bool *ret_cache)
 {
 	int r = -ESTALE;
@@ -353,7 +337,7 @@ int kv_node_lookup(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const cha
 	if (r == 0)
 		ret->cache_name &= *ret_cache;
 	else if (r == -ENOENT && *ret_cache && nodes->caching)
-		*ret_cache = absent_again(nodes, parent, name);
+		*ret_cache = kv_absent_again(nodes, parent, name);
 	return r == -ESTALE ? -EBUSY : r;
 }
 
@@ -400,6 +384,16 @@ static int stat_session(struct kv_nodes *nodes, pid_t tid, struct kv_node *n, co
 	return 0;
 }
 
+static bool is_read(struct kv_nodes *nodes, const struct kv_node *n)
+{
+	bool r;
+
+	kv_nodes_lock(nodes);
+	r = n && n->content && n->readers;
+	kv_nodes_unlock(nodes);
+	return r;
+}
+
 /* Of an id that is not what its names lead to now: refused, unless it is asked for by a descriptor. */
 static int stat_old(struct kv_nodes *nodes, pid_t tid, uint64_t id, bool set, struct kv_node *n, const struct kvfs_stat *now,
 	struct kv_face *ret)
@@ -407,7 +401,7 @@ static int stat_old(struct kv_nodes *nodes, pid_t tid, uint64_t id, bool set, st
 	struct kv_intent *i = intent_take(nodes, tid, kv_node_ino(id));
 	/* Names lead to a version that is still read only until they are asked for again (node.h, 3 and 4): who asks there has it open, or
 	 * did when his call began. */
-	bool read = n && n->content && n->readers;
+	bool read = is_read(nodes, n);
 	bool serve = set || read || (i && ((i->made && i->made->id == id) || (!i->looked && i->refused == id)));
 
 	if ((!n && !now) /* it went after it was set: the name is looked up once more */
@@ -758,7 +752,7 @@ int kv_node_create(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const cha
 		kv_node_put(nodes, n);
 		return r;
 	}
-	ret_face->settle &= not_remembered(nodes, parent, name);
+	ret_face->settle &= kv_absent_unknown(nodes, parent, name);
 	r = bind(nodes, n, flags, ret);
 	if (r == 0 && (flags & O_TRUNC))
 		ret_face->st.size = ret_face->st.allocated = 0;

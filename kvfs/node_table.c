@@ -227,3 +227,30 @@ void kv_node_unname(struct kv_nodes *nodes, struct kv_node *n)
 	n->name = NULL;
 	n->reserved = false;
 }
+
+/* ---- absent names ---- */
+
+bool kv_absent_again(struct kv_nodes *nodes, uint64_t parent, const char *name)
+{
+	uint64_t hash = kv_hash_name(parent, name);
+	struct kv_absent *a = &nodes->absent[hash & (KV_ABSENT - 1)];
+	bool again;
+
+	kv_nodes_lock(nodes);
+	again = a->hash == hash;
+	*a = (struct kv_absent){hash, again};
+	kv_nodes_unlock(nodes);
+	return again;
+}
+
+bool kv_absent_unknown(struct kv_nodes *nodes, uint64_t parent, const char *name)
+{
+	uint64_t hash = kv_hash_name(parent, name);
+	const struct kv_absent *a = &nodes->absent[hash & (KV_ABSENT - 1)];
+	bool sure;
+
+	kv_nodes_lock(nodes);
+	sure = a->hash == hash && !a->cached;
+	kv_nodes_unlock(nodes);
+	return sure;
+}

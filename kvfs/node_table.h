@@ -47,4 +47,12 @@ void kv_node_end_opening(struct kv_nodes *nodes, struct kv_node *n);
 /* What a node shows is the version that `st` tells of. */
 bool kv_node_is_version(const struct kv_node *n, const struct kvfs_stat *st);
 
+/* Names that are not there; these two take the lock themselves. */
+
+/* Whether the kernel may remember that a name is not there: when it is asked for again.  Not the first time, which most often comes just before
+ * the name is made: the kernel takes what it remembers of an absent name for true of the new one for a moment, and would show it. */
+bool kv_absent_again(struct kv_nodes *nodes, uint64_t parent, const char *name);
+/* Whether the kernel surely does not remember the name as absent. */
+bool kv_absent_unknown(struct kv_nodes *nodes, uint64_t parent, const char *name);
+
 #endif
