@@ -2,6 +2,8 @@
 #ifndef PAIR_H
 #define PAIR_H
 
+#include "must.h"
+
 #include <kvfs.h>
 #include <lmdb.h>
 #include <stdio.h>
@@ -19,15 +21,6 @@ struct pair {
 	MDB_dbi dbi;
 	char value[VALUE_SIZE];
 };
-
-#define MUST(x)                                                                                                                    \
-	do {                                                                                                                       \
-		int must_ = (x);                                                                                                   \
-		if (must_) {                                                                                                       \
-			fprintf(stderr, "%s:%d: %s: %d\n", __FILE__, __LINE__, #x, must_);                                         \
-			exit(1);                                                                                                   \
-		}                                                                                                                  \
-	} while (0)
 
 static inline double now_us(void)
 {

@@ -1,4 +1,4 @@
-# Completion in bash and zsh: `ask LINE` shows what bash is offered at the end of a line, which it has cut into words at @ = and :
+# Completion in bash: `ask LINE` shows what bash is offered at the end of a line, which it has cut into words at @ = and :
 $ . "$here/../../kvfs/completion/kvfs.bash"
 $ compopt() { :; }
 $ ask() {

@@ -5,6 +5,8 @@
 #ifndef ENGINE_H
 #define ENGINE_H
 
+#include "../must.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -26,14 +28,5 @@ struct engine {
 extern const struct engine engine;
 
 bool scanned(size_t len);
-
-#define MUST(x)                                                                                                                    \
-	do {                                                                                                                       \
-		int must_ = (x);                                                                                                   \
-		if (must_) {                                                                                                       \
-			fprintf(stderr, "%s:%d: %s: %d\n", __FILE__, __LINE__, #x, must_);                                         \
-			exit(1);                                                                                                   \
-		}                                                                                                                  \
-	} while (0)
 
 #endif
