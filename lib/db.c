@@ -4,58 +4,28 @@
  *  DB1  Every record is [sum u32][payload]; the sum covers the payload and is bound to table and key, so that a rotted bit
  *       or a misplaced record is an error and never data.
  *  DB2  Stop signals of a terminal are blocked while this process holds the write lock: nobody can be suspended with it.
- *  DB3  Flags that choose a commit's sync are changed only by the holder of the write lock. */
-#include "db.h"
+ *  DB3  Flags that choose a commit's sync are changed only by the holder of the write lock.
+ *  DB4  Readers read by themselves (tree.h), in a state that an LMDB transaction keeps.  Writers go through LMDB, which is let
+ *       to no page that was not checked before. */
+#include "db_lmdb.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <lmdb.h>
-#include <setjmp.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#define XXH_INLINE_ALL
-#include <xxhash.h>
 
 #include "err.h"
 
-#define POOL_MAX 64
 #define GROWTH_CHECK 64 /* pages */
+/* What is checked before the first change: */
+#define LIST_CHECK (1u << 18) /* numbers of free pages, of 1 GiB: a millisecond */
+#define WALK_PAGES 512 /* all of a file that has no more pages: half a millisecond */
+#define RENEWALS_MAX 1000
 #define MAP_SIZE_MAX (16ull << 40)
 #define MAP_SIZE_MIN (1ull << 30)
-
-static const char *const table_names[KV_TABLES] = {
-	"meta", "garbage", "session", "log", "dirent", "inode", "chunk", "xattr", "history"};
-
-#define KEY_MAX 511
-
-/* Does the table share the main tree? */
-static bool is_small(enum kv_table table)
-{
-	return table <= KV_LOG;
-}
-
-struct full_key {
-	uint8_t bytes[KEY_MAX + 1];
-	MDB_val val;
-};
-
-struct kv_db {
-	MDB_env *env;
-	MDB_dbi trees[KV_TABLES];
-	uint32_t page_size;
-	int fd; /* of data.mdb, LMDB's own */
-	pthread_mutex_t lock;
-	MDB_txn *pool[POOL_MAX]; /* reset reading transactions that keep their slots; protected by lock */
-	size_t pooled;
-	_Atomic size_t checked_pgno; /* how long the file was when dead readers were last looked for */
-	struct kvfs_error damage; /* protected by lock */
-	_Atomic unsigned writing; /* transactions from before they have the write lock to their end */
-	_Atomic uint64_t reads, writes, descents, bytes_put;
-};
 
 /* ---- errors ---- */
 
@@ -73,7 +43,7 @@ static int io_errno(struct kv_db *db)
 	return EIO;
 }
 
-static int map_error(struct kv_db *db, int rc)
+int kv_db_map_error(struct kv_db *db, int rc)
 {
 	switch (rc) {
 	case 0:
@@ -95,6 +65,7 @@ static int map_error(struct kv_db *db, int rc)
 	case MDB_VERSION_MISMATCH:
 		return kv_fail(EMEDIUMTYPE);
 	case MDB_CORRUPTED:
+	case KV_DB_ASSERTED:
 	case MDB_PAGE_NOTFOUND:
 	case MDB_CURSOR_FULL:
 	case MDB_INVALID:
@@ -123,59 +94,113 @@ void kv_db_damage(struct kv_db *db, struct kvfs_error *ret)
 	*ret = db->damage;
 }
 
-static int bad_sum(struct kv_txn *txn, enum kv_table table, const void *key, size_t len)
+/* What came of a walk in the map. */
+int kv_db_walked(struct kv_db *db, int r)
 {
 	char what[256];
-	uint64_t id = 0;
-	if (len >= 8) {
-		memcpy(&id, key, 8);
-		id = be64toh(id);
+	if (r == -EUCLEAN) {
+		snprintf(what, sizeof what, "page %llu of data.mdb: %s", (unsigned long long)db->map.bad_page, db->map.why);
+		kv_db_set_damage(db, what);
 	}
-	snprintf(what, sizeof what, "%s record %llu: checksum does not match", table_names[table], (unsigned long long)id);
-	kv_db_set_damage(txn->db, what);
-	return kv_fail(EUCLEAN);
+	return r;
 }
 
 /* ---- damage that LMDB finds by itself ----
  * It checks little, by assertions, and after a failed one it prints and aborts.  A library does neither: the call jumps out, and
  * the store is damaged.  Nothing is lost by it: a failed call ends its transaction, and the pages of one that did not commit are nobody's. */
 
-static _Thread_local jmp_buf *way_out;
+_Thread_local jmp_buf *kv_db_way_out;
 
 static void on_assert(MDB_env *env, const char *message)
 {
 	(void)env;
 	(void)message;
-	if (way_out)
-		longjmp(*way_out, 1);
+	if (kv_db_way_out)
+		longjmp(*kv_db_way_out, 1);
 	abort();
 }
 
-#define GUARDED(call)                                                                                                              \
-	({                                                                                                                         \
-		jmp_buf here_;                                                                                                     \
-		way_out = &here_;                                                                                                  \
-		int rc_ = _setjmp(here_) ? MDB_CORRUPTED : (call);                                                                 \
-		way_out = NULL;                                                                                                    \
-		rc_;                                                                                                               \
-	})
-
 /* ---- environment ---- */
 
-static int open_trees(struct kv_db *db, const struct kv_db_options *opt)
+/* Where the trees of a transaction's state begin.  Its meta page is not written before the commit after the next one begins: who finds his
+ * state to be the newest afterwards, by LMDB's count, has read it whole. */
+static int load_trees(struct kv_db *db, MDB_txn *mdb, bool write, struct kv_trees *ret)
+{
+	ret->known = 0;
+	for (unsigned i = 0; i < RENEWALS_MAX; i++) {
+		uint64_t txnid = mdb_txn_id(mdb) - (write ? 1 : 0);
+		int r = kv_map_state(&db->map, txnid, &ret->main, &ret->free);
+		if (write || kv_db_newest(db) == txnid)
+			return kv_db_walked(db, r);
+		mdb_txn_reset(mdb);
+		int rc = mdb_txn_renew(mdb);
+		if (rc)
+			return kv_db_map_error(db, rc);
+		if (mdb_txn_id(mdb) == txnid) /* the next one's writer may have died before LMDB counted it */
+			return kv_db_walked(db, r);
+	}
+	return kv_fail(EBUSY);
+}
+
+/* Each tree is looked for by our own eyes before LMDB opens it, and shows in passing where LMDB has mapped the file. */
+static int open_trees(struct kv_db *db, MDB_txn *txn)
+{
+	struct kv_trees trees;
+	struct kv_record rec = {0};
+	struct kv_tree tree;
+	MDB_val name, v;
+	int r = load_trees(db, txn, false, &trees), rc = 0;
+	for (enum kv_table t = 0; r == 0 && rc == 0 && t < KV_TABLES; t++) {
+		if (!kv_db_is_small(t))
+			r = kv_db_walked(db, kv_tree_named(&db->map, &trees.main, kv_db_table_name(t), &tree, &rec));
+		if (r == 0)
+			rc = KV_DB_GUARDED(mdb_dbi_open(txn, kv_db_is_small(t) ? NULL : kv_db_table_name(t), 0, &db->trees[t]));
+		if (r == 0 && rc == 0 && t == KV_TABLES - 1) {
+			name = (MDB_val){strlen(kv_db_table_name(t)), (void *)kv_db_table_name(t)};
+			rc = KV_DB_GUARDED(mdb_get(txn, db->trees[KV_META], &name, &v));
+			if (rc == 0)
+				kv_map_set_base(&db->map, v.mv_data, rec.page);
+		}
+	}
+	return r ? r : kv_db_map_error(db, rc);
+}
+
+static int make_trees(struct kv_db *db)
 {
 	MDB_txn *txn;
-	int rc = mdb_txn_begin(db->env, NULL, opt->create ? 0 : MDB_RDONLY, &txn);
+	MDB_dbi tree;
+	int rc = mdb_txn_begin(db->env, NULL, 0, &txn);
 	if (rc)
-		return rc;
-	for (enum kv_table t = 0; rc == 0 && t < KV_TABLES; t++)
-		rc = mdb_dbi_open(
-			txn, is_small(t) ? NULL : table_names[t], opt->create && !is_small(t) ? MDB_CREATE : 0, &db->trees[t]);
-	if (rc) {
+		return kv_db_map_error(db, rc);
+	for (enum kv_table t = KV_DIRENT; rc == 0 && t < KV_TABLES; t++)
+		rc = mdb_dbi_open(txn, kv_db_table_name(t), MDB_CREATE, &tree);
+	if (rc == 0)
+		return kv_db_map_error(db, mdb_txn_commit(txn));
+	mdb_txn_abort(txn);
+	return kv_db_map_error(db, rc);
+}
+
+static int open_map(struct kv_db *db, bool create, struct kvfs_error *err)
+{
+	MDB_envinfo info;
+	MDB_txn *txn = NULL;
+	mdb_env_info(db->env, &info);
+	int r = kv_map_open(&db->map, db->fd, db->page_size, info.me_mapsize);
+	if (r == 0 && create)
+		r = make_trees(db);
+	if (r == 0)
+		r = kv_db_map_error(db, mdb_txn_begin(db->env, NULL, MDB_RDONLY, &txn));
+	if (r == 0)
+		r = open_trees(db, txn);
+	if (r == 0)
+		r = kv_db_map_error(db, mdb_txn_commit(txn)); /* the handles are good from here on */
+	else if (txn)
 		mdb_txn_abort(txn);
-		return rc;
-	}
-	return mdb_txn_commit(txn); /* the handles are good from here on */
+	if (r == -ENOENT)
+		return kv_explain(err, EMEDIUMTYPE, "an LMDB file, but not a kvfs store");
+	if (r == -EUCLEAN)
+		return kv_explain(err, EUCLEAN, "damaged: %s; restore a backup", db->damage.text);
+	return r ? kv_explain(err, -r, "%s", strerror(-r)) : 0;
 }
 
 /* The map cannot grow while a transaction lives, so take all the address space we may need at once.  Some processes have less of
@@ -203,7 +228,7 @@ static int open_env(struct kv_db *db, const char *dir, const struct kv_db_option
 				(unsigned long long)size >> 20);
 		if (rc == EAGAIN)
 			return kv_explain(err, EXDEV, "the store is in use from another pid namespace; share one mount instead");
-		int e = map_error(NULL, rc);
+		int e = kv_db_map_error(NULL, rc);
 		return kv_explain(err, -e, "%s", rc < 0 ? mdb_strerror(rc) : strerror(rc));
 	}
 }
@@ -226,12 +251,8 @@ int kv_db_open(const char *dir, const struct kv_db_options *opt, struct kv_db **
 	MDB_stat st;
 	mdb_env_stat(db->env, &st);
 	db->page_size = st.ms_psize;
-	int rc = opt->pin ? 0 : open_trees(db, opt);
-	if (rc) {
-		if (rc == MDB_NOTFOUND || rc == MDB_INCOMPATIBLE)
-			r = kv_explain(err, EMEDIUMTYPE, "an LMDB file, but not a kvfs store");
-		else
-			r = kv_explain(err, -map_error(db, rc), "%s", rc == EIO ? strerror(-map_error(db, rc)) : mdb_strerror(rc));
+	r = opt->pin ? 0 : open_map(db, opt->create, err);
+	if (r) {
 		kv_db_close(db, false);
 		return r;
 	}
@@ -248,6 +269,7 @@ void kv_db_close(struct kv_db *db, bool inherited)
 			mdb_txn_abort(db->pool[i]);
 		mdb_env_close(db->env);
 	}
+	kv_map_close(&db->map);
 	pthread_mutex_destroy(&db->lock);
 	free(db);
 }
@@ -259,7 +281,7 @@ int kv_db_fd(const struct kv_db *db)
 
 int kv_db_sync(struct kv_db *db)
 {
-	return map_error(db, mdb_env_sync(db->env, 1));
+	return kv_db_map_error(db, mdb_env_sync(db->env, 1));
 }
 
 /* Each commit writes the page that the last one did not: while a state is the newest, nobody writes its own. */
@@ -296,7 +318,7 @@ static MDB_txn *pool_pop(struct kv_db *db)
 static bool pool_push(struct kv_db *db, MDB_txn *mdb)
 {
 	KV_GUARD(&db->lock);
-	if (db->pooled == POOL_MAX)
+	if (db->pooled == KV_DB_POOL)
 		return false;
 	db->pool[db->pooled++] = mdb;
 	return true;
@@ -323,7 +345,12 @@ int kv_db_read(struct kv_db *db, struct kv_txn *ret)
 	MDB_txn *mdb;
 	int rc = begin_reading(db, &mdb);
 	if (rc)
-		return map_error(db, rc);
+		return kv_db_map_error(db, rc);
+	int r = db->map.base ? load_trees(db, mdb, false, &ret->trees) : 0;
+	if (r) {
+		mdb_txn_abort(mdb);
+		return r;
+	}
 	ret->db = db;
 	ret->mdb = mdb;
 	ret->write = ret->changed = false;
@@ -374,6 +401,32 @@ bool kv_db_is_writing(struct kv_db *db)
 	return db->writing;
 }
 
+/* LMDB takes from the list of free pages what it is about to write: it must be sound. */
+static int check_free(struct kv_txn *txn)
+{
+	struct kv_db *db = txn->db;
+	const struct kv_tree *trees[KV_TABLES] = {&txn->trees.main};
+	size_t n = 1;
+	if (txn->trees.main.end > WALK_PAGES)
+		return kv_db_walked(db, kv_map_check(&db->map, &txn->trees.free, NULL, 0, LIST_CHECK));
+	for (enum kv_table t = KV_DIRENT; t < KV_TABLES; t++) {
+		int r = kv_db_tree(txn, t, &trees[n++]);
+		if (r)
+			return r;
+	}
+	return kv_db_walked(db, kv_map_check(&db->map, &txn->trees.free, trees, n, LIST_CHECK));
+}
+
+static int look_before_writing(struct kv_txn *txn)
+{
+	struct kv_db *db = txn->db;
+	int r = load_trees(db, txn->mdb, true, &txn->trees);
+	if (r == 0 && !db->free_checked)
+		r = check_free(txn);
+	db->free_checked |= r == 0;
+	return r;
+}
+
 int kv_db_write(struct kv_db *db, struct kv_txn *ret)
 {
 	sigset_t old;
@@ -384,10 +437,14 @@ int kv_db_write(struct kv_db *db, struct kv_txn *ret)
 	if (rc) {
 		db->writing--;
 		pthread_sigmask(SIG_SETMASK, &old, NULL);
-		return map_error(db, rc);
+		return kv_db_map_error(db, rc);
 	}
-	*ret = (struct kv_txn){.db = db, .mdb = mdb, .write = true, .txnid = mdb_txn_id(mdb), .mask = old};
-	return 0;
+	struct kv_txn txn = {.db = db, .mdb = mdb, .write = true, .txnid = mdb_txn_id(mdb), .mask = old};
+	int r = look_before_writing(&txn);
+	if (r)
+		kv_db_abort(&txn);
+	*ret = txn;
+	return r;
 }
 
 /* The snapshot of a reader that died pins every page freed since: look for some whenever the file has grown by a few. */
@@ -402,17 +459,39 @@ static void check_growth(struct kv_db *db)
 	mdb_reader_check(db->env, &dead);
 }
 
+/* A call that an assertion of LMDB ended has left a cursor of its own, on its stack, in the transaction's lists, and aborting would free it. A
+ * new cursor comes first in the list of its tree, and its own first word is what leads on: so the rest is cut off.  Cursors of ours
+ * are freed by who closes them. */
+static void forget_cursors(struct kv_db *db, MDB_txn *mdb)
+{
+	for (unsigned t = KV_META; t < KV_TABLES; t++) {
+		MDB_cursor *first;
+		if (t != KV_META && kv_db_is_small(t))
+			continue;
+		if (mdb_cursor_open(mdb, db->trees[t], &first))
+			abort();
+		*(void **)first = NULL;
+	}
+}
+
+static void abort_txn(struct kv_db *db, MDB_txn *mdb, bool broken)
+{
+	if (broken)
+		forget_cursors(db, mdb);
+	mdb_txn_abort(mdb);
+}
+
 /* Unlike the other calls it ends the transaction, unless it was left by the way out. */
-static int commit(MDB_txn *mdb)
+static int commit(struct kv_db *db, MDB_txn *mdb)
 {
 	jmp_buf here;
 	int rc = MDB_CORRUPTED;
-	way_out = &here;
+	kv_db_way_out = &here;
 	if (_setjmp(here))
-		mdb_txn_abort(mdb);
+		abort_txn(db, mdb, true);
 	else
 		rc = mdb_txn_commit(mdb);
-	way_out = NULL;
+	kv_db_way_out = NULL;
 	return rc;
 }
 
@@ -421,13 +500,13 @@ int kv_db_commit(struct kv_txn *txn, enum kv_sync sync)
 	struct kv_db *db = txn->db;
 	mdb_env_set_flags(db->env, MDB_NOSYNC, txn->unflushed);
 	mdb_env_set_flags(db->env, MDB_NOMETASYNC, sync == KV_SYNC_ORDER);
-	int rc = commit(txn->mdb);
+	int rc = commit(db, txn->mdb);
 	db->writing--;
 	account(txn);
 	txn->mdb = NULL;
 	pthread_sigmask(SIG_SETMASK, &txn->mask, NULL);
 	check_growth(db);
-	return map_error(db, rc);
+	return kv_db_map_error(db, rc);
 }
 
 void kv_db_abort(struct kv_txn *txn)
@@ -435,233 +514,24 @@ void kv_db_abort(struct kv_txn *txn)
 	if (!txn->mdb)
 		return;
 	account(txn);
-	mdb_txn_abort(txn->mdb);
+	abort_txn(txn->db, txn->mdb, txn->broken);
 	txn->db->writing--;
 	txn->mdb = NULL;
 	pthread_sigmask(SIG_SETMASK, &txn->mask, NULL);
 }
 
-/* ---- records ---- */
-
-static int result(struct kv_txn *txn, int rc)
-{
-	txn->changed |= rc != 0 && rc != MDB_NOTFOUND;
-	return map_error(txn->db, rc);
-}
-
-/* Not XXH3's own seed for the long part: deriving a secret from it costs more than hashing a small record. */
-static uint32_t record_sum(enum kv_table table, const void *key, size_t len, const void *data, size_t n)
-{
-	return (uint32_t)(XXH3_64bits(data, n) ^ XXH3_64bits_withSeed(key, len, table));
-}
-
-const char *kv_db_table_name(enum kv_table table)
-{
-	return table_names[table];
-}
-
-bool kv_db_open_record(enum kv_table table, struct kv_bytes key, struct kv_bytes raw, struct kv_bytes *ret)
-{
-	struct kv_rec_sum head;
-	if (raw.len < sizeof head)
-		return false;
-	memcpy(&head, raw.data, sizeof head);
-	struct kv_bytes payload = {(const char *)raw.data + sizeof head, raw.len - sizeof head};
-	if (record_sum(table, key.data, key.len, payload.data, payload.len) != head.sum)
-		return false;
-	*ret = payload;
-	return true;
-}
-
-static int open_record(struct kv_txn *txn, enum kv_table table, struct kv_bytes key, const MDB_val *val, struct kv_bytes *ret)
-{
-	if (!kv_db_open_record(table, key, (struct kv_bytes){val->mv_data, val->mv_size}, ret))
-		return bad_sum(txn, table, key.data, key.len);
-	return 0;
-}
-
-static MDB_val *full_key(struct full_key *full, enum kv_table table, const void *key, size_t len)
-{
-	if (!is_small(table)) {
-		full->val = (MDB_val){len, (void *)key};
-		return &full->val;
-	}
-	full->bytes[0] = (uint8_t)(table + 1);
-	if (len)
-		memcpy(full->bytes + 1, key, len);
-	full->val = (MDB_val){len + 1, full->bytes};
-	return &full->val;
-}
-
-/* The key as the table has it; false when the record belongs to another table. */
-static bool table_key(enum kv_table table, const MDB_val *key, struct kv_bytes *ret)
-{
-	if (!is_small(table)) {
-		*ret = (struct kv_bytes){key->mv_data, key->mv_size};
-		return true;
-	}
-	if (!key->mv_size || *(uint8_t *)key->mv_data != table + 1)
-		return false;
-	*ret = (struct kv_bytes){(uint8_t *)key->mv_data + 1, key->mv_size - 1};
-	return true;
-}
-
-int kv_db_get(struct kv_txn *txn, enum kv_table table, const void *key, size_t len, struct kv_bytes *ret)
-{
-	struct full_key full;
-	MDB_val v;
-	txn->descents++;
-	int rc = GUARDED(mdb_get(txn->mdb, txn->db->trees[table], full_key(&full, table, key, len), &v));
-	if (rc)
-		return result(txn, rc);
-	return open_record(txn, table, (struct kv_bytes){key, len}, &v, ret);
-}
-
-int kv_db_put(struct kv_txn *txn, enum kv_table table, const void *key, size_t len, const struct iovec *parts, int n)
-{
-	struct full_key full;
-	struct kv_rec_sum head;
-	MDB_val v = {sizeof head, NULL};
-	for (int i = 0; i < n; i++)
-		v.mv_size += parts[i].iov_len;
-	size_t payload = v.mv_size - sizeof head;
-	txn->descents++;
-	txn->changed = true;
-	int rc = GUARDED(mdb_put(txn->mdb, txn->db->trees[table], full_key(&full, table, key, len), &v, MDB_RESERVE));
-	if (rc)
-		return map_error(txn->db, rc);
-	char *at = (char *)v.mv_data + sizeof head;
-	for (int i = 0; i < n; i++) {
-		if (parts[i].iov_len)
-			memcpy(at, parts[i].iov_base, parts[i].iov_len);
-		at += parts[i].iov_len;
-	}
-	head.sum = record_sum(table, key, len, (char *)v.mv_data + sizeof head, payload);
-	memcpy(v.mv_data, &head, sizeof head);
-	txn->bytes_put += payload;
-	return 0;
-}
-
-int kv_db_del(struct kv_txn *txn, enum kv_table table, const void *key, size_t len)
-{
-	struct full_key full;
-	txn->descents++;
-	int rc = GUARDED(mdb_del(txn->mdb, txn->db->trees[table], full_key(&full, table, key, len), NULL));
-	txn->changed |= rc == 0;
-	return result(txn, rc);
-}
-
-/* ---- cursors ---- */
-
-int kv_cursor_open(struct kv_txn *txn, enum kv_table table, struct kv_cursor *ret)
-{
-	MDB_cursor *mdb;
-	int rc = mdb_cursor_open(txn->mdb, txn->db->trees[table], &mdb);
-	if (rc)
-		return result(txn, rc);
-	*ret = (struct kv_cursor){.txn = txn, .mdb = mdb, .table = table};
-	return 0;
-}
-
-void kv_cursor_close(struct kv_cursor *c)
-{
-	if (c->mdb)
-		mdb_cursor_close(c->mdb);
-	c->mdb = NULL;
-}
-
-static int move(struct kv_cursor *c, MDB_cursor_op op, MDB_val *key)
-{
-	MDB_val k = key ? *key : (MDB_val){0}, v;
-	if (op != MDB_NEXT && op != MDB_PREV)
-		c->txn->descents++;
-	int rc = GUARDED(mdb_cursor_get(c->mdb, &k, &v, op));
-	if (rc)
-		return result(c->txn, rc);
-	if (!table_key(c->table, &k, &c->key))
-		return -ENOENT;
-	if (c->raw) {
-		c->value = (struct kv_bytes){NULL, v.mv_size};
-		return 0;
-	}
-	return open_record(c->txn, c->table, c->key, &v, &c->value);
-}
-
-int kv_cursor_seek(struct kv_cursor *c, const void *key, size_t len)
-{
-	struct full_key full;
-	if (!is_small(c->table) && !len)
-		return move(c, MDB_FIRST, NULL);
-	return move(c, MDB_SET_RANGE, full_key(&full, c->table, key, len));
-}
-
-/* To the last record of the tree before `key`, in whatever table it is. */
-static int move_before(struct kv_cursor *c, MDB_val *key)
-{
-	MDB_val k = *key, v;
-	c->txn->descents++;
-	int rc = GUARDED(mdb_cursor_get(c->mdb, &k, &v, MDB_SET_RANGE));
-	if (rc && rc != MDB_NOTFOUND)
-		return result(c->txn, rc);
-	return move(c, rc ? MDB_LAST : MDB_PREV, NULL);
-}
-
-int kv_cursor_seek_before(struct kv_cursor *c, const void *key, size_t len)
-{
-	struct full_key full;
-	return move_before(c, full_key(&full, c->table, key, len));
-}
-
-int kv_cursor_last(struct kv_cursor *c)
-{
-	uint8_t next = (uint8_t)(c->table + 2);
-	return !is_small(c->table) ? move(c, MDB_LAST, NULL) : move_before(c, &(MDB_val){1, &next});
-}
-
-int kv_cursor_next(struct kv_cursor *c)
-{
-	return move(c, MDB_NEXT, NULL);
-}
-
-int kv_cursor_prev(struct kv_cursor *c)
-{
-	return move(c, MDB_PREV, NULL);
-}
-
-int kv_cursor_del(struct kv_cursor *c)
-{
-	c->txn->changed = true;
-	return map_error(c->txn->db, GUARDED(mdb_cursor_del(c->mdb, 0)));
-}
-
 /* ---- figures ---- */
 
-/* Sums the free list.  Its records grow with the free space, so this reads, once, eight bytes for each free page. */
+/* Sums the free list.  Its records grow with the free space, so this comes, once, to each of their first pages. */
 static int count_free(struct kv_db *db, uint64_t *ret_pages, uint64_t *ret_txns)
 {
 	struct kv_txn txn = {0};
 	int r = kv_db_read(db, &txn);
 	if (r)
 		return r;
-	MDB_cursor *cur;
-	MDB_val k, v;
-	uint64_t pages = 0, txns = 0;
-	int rc = mdb_cursor_open(txn.mdb, 0, &cur);
-	if (rc == 0) {
-		while ((rc = mdb_cursor_get(cur, &k, &v, MDB_NEXT)) == 0) {
-			size_t n;
-			memcpy(&n, v.mv_data, sizeof n);
-			pages += n;
-			txns++;
-		}
-		mdb_cursor_close(cur);
-	}
+	r = kv_db_walked(db, kv_tree_count_free(&db->map, &txn.trees.free, ret_pages, ret_txns));
 	kv_db_read_end(&txn);
-	if (rc != MDB_NOTFOUND)
-		return map_error(db, rc);
-	*ret_pages = pages;
-	*ret_txns = txns;
-	return 0;
+	return r;
 }
 
 int kv_db_info(struct kv_db *db, struct kv_db_info *ret)

@@ -7,6 +7,7 @@
 #include <sys/uio.h>
 
 #include "format.h"
+#include "tree.h"
 #include "util.h"
 #include <kvfs.h>
 
@@ -42,11 +43,19 @@ int kv_db_sync(struct kv_db *db);
 void kv_db_damage(struct kv_db *db, struct kvfs_error *ret);
 void kv_db_set_damage(struct kv_db *db, const char *what);
 
+/* Where the trees of a state begin; of a writing transaction those that it began with. */
+struct kv_trees {
+	struct kv_tree main, free, named[KV_TABLES - KV_DIRENT];
+	unsigned known; /* a bit for each table: looked up in the main tree */
+};
+
 /* A transaction: one state of all tables.  A reading one may be used by one thread at a time, moved between threads freely. */
 struct kv_txn {
 	struct kv_db *db;
 	struct MDB_txn *mdb;
+	struct kv_trees trees;
 	bool write;
+	bool broken; /* writing: an assertion of LMDB ended a call */
 	bool changed; /* writing: something was put or deleted, or a call failed in LMDB, which may have left anything */
 	uint64_t txnid; /* reading: of the commit it reads; writing: of the commit it will be */
 	bool unflushed, loose; /* writing: the commit is not to be flushed; and relies on what durable.c says of it */
@@ -83,7 +92,8 @@ int kv_db_del(struct kv_txn *txn, enum kv_table table, const void *key, size_t l
 /* A place in one table, within its transaction. */
 struct kv_cursor {
 	struct kv_txn *txn;
-	struct MDB_cursor *mdb;
+	struct MDB_cursor *mdb; /* writing */
+	struct kv_finger finger; /* reading */
 	enum kv_table table;
 	bool raw; /* do not read, and so not check, the values: for deleting */
 	struct kv_bytes key, value; /* borrowed; of the record it stands on */

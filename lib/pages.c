@@ -57,39 +57,98 @@ static struct kv_lmdb_page head_of(const uint8_t *page)
 	return head;
 }
 
-/* Bytes that a node takes in its page; 0: more than the page has. */
-static size_t node_size(const struct kv_lmdb_node *n, bool leaf, size_t room)
+bool kv_page_is(const uint8_t *page, uint64_t page_no, unsigned kind)
+{
+	struct kv_lmdb_page head = head_of(page);
+	return head.page_no == page_no && head.flags == kind;
+}
+
+/* Bytes that a node takes in its page; 0: more than the page has, or than LMDB puts into one. */
+static size_t node_size(const struct kv_lmdb_node *n, bool leaf, size_t room, uint32_t page_size)
 {
 	if (room < sizeof *n || n->key_size > KV_LMDB_KEY_MAX)
 		return 0;
 	uint64_t size = sizeof *n + n->key_size;
 	if (leaf)
 		size += n->flags & KV_NODE_OVERFLOW ? sizeof(uint64_t) : kv_node_len(n);
+	if (size > (((page_size - HEADER) / 2) & ~1u) - sizeof(uint16_t)) /* me_nodemax: two fit into each page */
+		return 0;
 	size += size & 1;
 	return size <= room ? (size_t)size : 0;
 }
 
-/* What is wrong with a page, NULL if nothing: header, and nodes that lie in it and fill it. */
-static const char *fault_of(const uint8_t *page, uint64_t page_no, uint32_t page_size, bool leaf)
+/* Where nodes begin, a bit for every two bytes of the page. */
+struct begins {
+	uint64_t bits[KV_PAGE_SIZE_MAX / 2 / 64];
+};
+
+static bool set_begin(struct begins *b, unsigned at)
+{
+	uint64_t bit = 1ull << (at / 2 % 64), *word = &b->bits[at / 2 / 64];
+	bool fresh = !(*word & bit);
+	*word |= bit;
+	return fresh;
+}
+
+/* What is wrong with the nodes; NULL: each is sound, and they lie one behind the other up to the end of the page. */
+static const char *fault_of_nodes(const uint8_t *page, unsigned upper, uint32_t page_size, bool leaf)
+{
+	struct begins b;
+	unsigned n = kv_page_count(page), seen = 0;
+	memset(b.bits, 0, page_size / 16);
+	for (unsigned i = 0; i < n; i++) {
+		uint16_t at;
+		memcpy(&at, page + HEADER + 2 * (size_t)i, sizeof at);
+		if (at < upper || at >= page_size || at & 1 || !set_begin(&b, at))
+			return "a record in it is damaged";
+	}
+	for (unsigned at = upper; at < page_size; seen++) {
+		const struct kv_lmdb_node *node = (const struct kv_lmdb_node *)(page + at);
+		size_t size = b.bits[at / 2 / 64] >> (at / 2 % 64) & 1 ? node_size(node, leaf, page_size - at, page_size) : 0;
+		if (!size || (leaf && (node->flags & ~(KV_NODE_OVERFLOW | KV_NODE_TREE) || !node->key_size)))
+			return "a record in it is damaged";
+		at += (unsigned)size;
+	}
+	return seen == n ? NULL : "its records do not fill it";
+}
+
+const char *kv_page_fault(const uint8_t *page, uint64_t page_no, uint32_t page_size, bool leaf)
 {
 	struct kv_lmdb_page head = head_of(page);
 	if (head.page_no != page_no)
 		return "it is another page";
 	if (head.flags != (leaf ? KV_PAGE_LEAF : KV_PAGE_BRANCH))
 		return leaf ? "it is not a leaf page" : "it is not a branch page";
-	if (head.lower < HEADER + 2 || head.lower & 1 || head.lower > head.upper || head.upper > page_size)
+	if (head.lower < HEADER + 2 || head.lower & 1 || head.lower > head.upper || head.upper > page_size || head.upper & 1)
 		return "its header is damaged";
-	size_t used = 0;
-	for (unsigned i = 0; i < kv_page_count(page); i++) {
-		uint16_t at;
-		memcpy(&at, page + HEADER + 2 * (size_t)i, sizeof at);
-		size_t size = at >= head.upper && at < page_size ? node_size(kv_page_node(page, i), leaf, page_size - at) : 0;
-		uint16_t flags = leaf ? kv_page_node(page, i)->flags : 0;
-		if (!size || flags & ~(KV_NODE_OVERFLOW | KV_NODE_TREE) || (leaf && !kv_page_node(page, i)->key_size))
-			return "a record in it is damaged";
-		used += size;
+	return fault_of_nodes(page, head.upper, page_size, leaf);
+}
+
+int kv_key_compare(bool numbers, const void *a, size_t an, const void *b, size_t bn)
+{
+	uint64_t x, y;
+	if (numbers && an == sizeof x && bn == sizeof y) {
+		memcpy(&x, a, sizeof x);
+		memcpy(&y, b, sizeof y);
+		return (x > y) - (x < y);
 	}
-	return used == page_size - head.upper ? NULL : "its records do not fill it";
+	int c = memcmp(a, b, an < bn ? an : bn);
+	return c ? c : (an > bn) - (an < bn);
+}
+
+unsigned kv_page_search(const uint8_t *page, bool leaf, bool numbers, const void *key, size_t len)
+{
+	unsigned lo = leaf ? 0 : 1, hi = kv_page_count(page);
+	while (lo < hi) {
+		unsigned mid = (lo + hi) / 2;
+		const struct kv_lmdb_node *n = kv_page_node(page, mid);
+		int c = kv_key_compare(numbers, n->key, n->key_size, key, len);
+		if (leaf ? c < 0 : c <= 0)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return leaf ? lo : lo - 1;
 }
 
 int kv_page_read(const struct kv_pages *p, uint64_t page_no, bool leaf, uint8_t *buf, const char **ret_why)
@@ -98,7 +157,7 @@ int kv_page_read(const struct kv_pages *p, uint64_t page_no, bool leaf, uint8_t 
 	if (page_no < 2 || page_no >= p->there)
 		return -EUCLEAN;
 	int r = read_at(p, page_no, buf, p->page_size);
-	*ret_why = r ? "it cannot be read" : fault_of(buf, page_no, p->page_size, leaf);
+	*ret_why = r ? "it cannot be read" : kv_page_fault(buf, page_no, p->page_size, leaf);
 	return r ? r : *ret_why ? -EUCLEAN : 0;
 }
 
@@ -149,7 +208,7 @@ static int push(struct kv_scan *s, uint64_t page_no)
 	bool leaf = s->depth + 1 == s->tree.depth;
 	if (s->audit && page_no < s->pages->there && !s->audit->enter(s->audit, page_no, 1))
 		return 0;
-	if (level->page_no != page_no) {
+	if (!page_no || level->page_no != page_no) {
 		if (!level->page && !(level->page = malloc(s->pages->page_size)))
 			return kv_fail(ENOMEM);
 		level->page_no = 0;
@@ -168,22 +227,10 @@ static int push(struct kv_scan *s, uint64_t page_no)
 	return 1;
 }
 
-static int compare(const struct kv_scan *s, const void *a, size_t an, const void *b, size_t bn)
-{
-	uint64_t x, y;
-	if (s->numbers && an == sizeof x && bn == sizeof y) {
-		memcpy(&x, a, sizeof x);
-		memcpy(&y, b, sizeof y);
-		return (x > y) - (x < y);
-	}
-	int c = memcmp(a, b, an < bn ? an : bn);
-	return c ? c : (an > bn) - (an < bn);
-}
-
 /* May `key` come now?  `equal`: the one after it may be the same. */
 static bool rises(struct kv_scan *s, const void *key, size_t len, bool equal)
 {
-	int c = s->has_last ? compare(s, key, len, s->last, s->last_len) : 1;
+	int c = s->has_last ? kv_key_compare(s->numbers, key, len, s->last, s->last_len) : 1;
 	if (c < 0 || (c == 0 && !s->equal))
 		return false;
 	memcpy(s->last, key, len);
@@ -257,22 +304,6 @@ int kv_scan_next(struct kv_scan *s)
 	}
 }
 
-/* The node of a page to begin with: of a leaf the first at or after key, of a branch the one that it is under. */
-static unsigned search(const struct kv_scan *s, const struct kv_scan_level *level, bool leaf, const void *key, size_t len)
-{
-	unsigned lo = leaf ? 0 : 1, hi = level->n;
-	while (lo < hi) {
-		unsigned mid = (lo + hi) / 2;
-		const struct kv_lmdb_node *n = kv_page_node(level->page, mid);
-		int c = compare(s, n->key, n->key_size, key, len);
-		if (leaf ? c < 0 : c <= 0)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return leaf ? lo : lo - 1;
-}
-
 /* To the leaf that has the key, if one has. */
 static int seek_leaf(struct kv_scan *s, const void *key, size_t len)
 {
@@ -280,7 +311,7 @@ static int seek_leaf(struct kv_scan *s, const void *key, size_t len)
 	while (len && lo < hi) {
 		size_t mid = (lo + hi) / 2;
 		const struct kv_leaf *leaf = &s->leaves->list[mid];
-		if (compare(s, leaf->first, leaf->first_len, key, len) <= 0)
+		if (kv_key_compare(s->numbers, leaf->first, leaf->first_len, key, len) <= 0)
 			lo = mid + 1;
 		else
 			hi = mid;
@@ -288,7 +319,7 @@ static int seek_leaf(struct kv_scan *s, const void *key, size_t len)
 	s->next_leaf = lo ? lo - 1 : 0;
 	int r = next_leaf(s);
 	if (r == 1 && len) {
-		s->levels[0].at = search(s, &s->levels[0], true, key, len);
+		s->levels[0].at = kv_page_search(s->levels[0].page, true, s->numbers, key, len);
 		rises(s, key, len, true);
 	}
 	return r < 0 ? r : 0;
@@ -312,7 +343,7 @@ int kv_scan_seek(struct kv_scan *s, const void *key, size_t len)
 			return r < 0 ? r : 0;
 		struct kv_scan_level *level = &s->levels[s->depth - 1];
 		bool leaf = s->depth == s->tree.depth;
-		level->at = search(s, level, leaf, key, len);
+		level->at = kv_page_search(level->page, leaf, s->numbers, key, len);
 		if (!leaf)
 			page = kv_node_child(kv_page_node(level->page, level->at++));
 	}

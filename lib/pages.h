@@ -15,9 +15,11 @@
 #define KV_NO_PAGE UINT64_MAX
 #define KV_LMDB_KEY_MAX 511
 #define KV_DEPTH_MAX 32 /* as LMDB */
+#define KV_PAGE_SIZE_MAX 65536u
 
 enum { KV_PAGE_BRANCH = 0x01, KV_PAGE_LEAF = 0x02, KV_PAGE_OVERFLOW = 0x04, KV_PAGE_META = 0x08 };
 enum { KV_NODE_OVERFLOW = 0x01, KV_NODE_TREE = 0x02 };
+enum { KV_TREE_NUMBERS = 0x08 }; /* flag of a tree: its keys are integers in the machine's order */
 
 struct kv_lmdb_tree {
 	uint32_t pad; /* of the free tree in a meta page: the page size */
@@ -74,6 +76,14 @@ static inline uint64_t kv_node_child(const struct kv_lmdb_node *n)
 {
 	return n->lo | (uint64_t)n->hi << 16 | (uint64_t)n->flags << 32;
 }
+
+bool kv_page_is(const uint8_t *page, uint64_t page_no, unsigned kind);
+/* What is wrong with a page of a tree, NULL if nothing: its header, and nodes, which lie in it and fill it.  Not looked at: the order of keys. */
+const char *kv_page_fault(const uint8_t *page, uint64_t page_no, uint32_t page_size, bool leaf);
+/* The node of a sound page to begin with: of a leaf the first at or after key, of a branch the one that it is under. */
+unsigned kv_page_search(const uint8_t *page, bool leaf, bool numbers, const void *key, size_t len);
+/* As LMDB orders keys: as bytes, or (the free tree) as integers in the machine's order. */
+int kv_key_compare(bool numbers, const void *a, size_t an, const void *b, size_t bn);
 
 /* One state of the file.  Somebody keeps its pages from being used anew, or nobody writes. */
 struct kv_pages {

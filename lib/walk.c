@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "err.h"
+#include "inode.h"
 #include "path.h"
 
 static const char *skip_slash(const char *key)
@@ -210,6 +211,21 @@ static bool past_prefix(const struct kv_walk *w)
 	return w->flags & KVFS_LIST_REVERSE ? cmp < 0 : cmp > 0;
 }
 
+/* Into the directory that the walk stands on.  Its record says which entry is its only one (N2): else a crafted store could lead in circles. */
+static int enter(struct kv_walk *w, struct kv_txn *txn, uint64_t ino)
+{
+	const struct kv_walk_frame *f = &w->frames[w->depth - 1];
+	const char *name = w->path + f->len + (f->len > 0);
+	struct kv_inode inode;
+	int r = kv_inode_get(txn, ino, &inode);
+	if (r == -ENOENT || (r == 0 && (inode.rec.parent != f->ino || inode.rec.name_len != strlen(name) ||
+					       memcmp(inode.name, name, strlen(name)) != 0))) {
+		kv_db_set_damage(txn->db, "an entry leads to a directory that has another");
+		return kv_fail(EUCLEAN);
+	}
+	return r ? r : push(w, ino, strlen(w->path));
+}
+
 int kv_walk_next(struct kv_walk *w, struct kv_cursor *c, struct kv_dirent *ret)
 {
 	bool reverse = w->flags & KVFS_LIST_REVERSE, recursive = w->flags & KVFS_LIST_RECURSIVE;
@@ -228,7 +244,7 @@ int kv_walk_next(struct kv_walk *w, struct kv_cursor *c, struct kv_dirent *ret)
 		}
 		bool into = recursive && S_ISDIR(ret->type) && match_prefix(w) >= 0;
 		if (into && reverse) {
-			r = push(w, ret->ino, strlen(w->path));
+			r = enter(w, c->txn, ret->ino);
 			if (r)
 				return r;
 			continue;
@@ -237,7 +253,7 @@ int kv_walk_next(struct kv_walk *w, struct kv_cursor *c, struct kv_dirent *ret)
 		if (w->done)
 			break;
 		if (into) {
-			r = push(w, ret->ino, strlen(w->path));
+			r = enter(w, c->txn, ret->ino);
 			if (r)
 				return r;
 		}

@@ -6,6 +6,9 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include "core.h"
+#include "dirent.h"
+
 #define KEYS_MAX 400
 
 struct tree {
@@ -302,6 +305,35 @@ static void the_deepest_tree_is_listed(void **state)
 	}
 }
 
+/* A crafted entry that leads back to a directory above it. */
+static void a_ring_ends_the_walk(void **state)
+{
+	struct kvfs_store *store = open_store();
+	struct kvfs_stat st;
+	struct kv_txn txn;
+	(void)state;
+	assert_ok(kvfs_put(store, "a/b/key", "", 0, NULL, NULL));
+	assert_ok(kvfs_stat(store, "a", &st));
+	uint64_t a = st.ino;
+	assert_ok(kvfs_stat(store, "a/b", &st));
+	assert_ok(kv_db_write(store->core->db, &txn));
+	assert_ok(kv_dirent_put(&txn, st.ino, "ring", 4, (struct kv_dirent){.ino = a, .type = S_IFDIR}));
+	assert_ok(kv_db_commit(&txn, KV_SYNC_LEVEL));
+	for (unsigned reverse = 0; reverse < 2; reverse++) {
+		struct kvfs_list_options o = {.size = sizeof o, .flags = KVFS_LIST_RECURSIVE | (reverse ? KVFS_LIST_REVERSE : 0)};
+		struct kvfs_cursor *cur;
+		struct kvfs_entry e;
+		int n = 0, r;
+		assert_ok(kvfs_list(store, "", &o, &cur));
+		while ((r = kvfs_cursor_next(cur, &e)) == 1)
+			n++;
+		assert_int_equal(r, -EUCLEAN);
+		assert_true(n <= 4);
+		kvfs_cursor_close(cur);
+	}
+	kvfs_close(store);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -310,6 +342,7 @@ int main(void)
 		cmocka_unit_test(keys_deleted_behind_the_cursor_are_no_trouble),
 		cmocka_unit_test(a_prefix_may_be_longer_than_a_name),
 		cmocka_unit_test(the_deepest_tree_is_listed),
+		cmocka_unit_test(a_ring_ends_the_walk),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

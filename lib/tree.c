@@ -1,0 +1,598 @@
+/* Trees in the map; see tree.h. */
+#include "tree.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <sys/stat.h>
+
+#include "err.h"
+
+#define HEADER sizeof(struct kv_lmdb_page)
+#define PART_PAGES 32768u
+
+struct kv_map_part {
+	_Atomic uint64_t sound[PART_PAGES / 64]; /* M1 */
+	_Atomic uint64_t whole[PART_PAGES / 64]; /* M4: leaves */
+};
+
+/* ---- the map ---- */
+
+static size_t part_count(const struct kv_map *m)
+{
+	return (size_t)(m->max / PART_PAGES + 1);
+}
+
+int kv_map_open(struct kv_map *m, int fd, uint32_t page_size, uint64_t max_bytes)
+{
+	*m = (struct kv_map){.fd = fd, .page_size = page_size, .max = max_bytes / page_size};
+	m->parts = calloc(part_count(m), sizeof *m->parts); /* 1 MiB for 16 TiB, of which no page is touched without need */
+	m->buf = malloc(2 * (size_t)page_size);
+	return m->parts && m->buf ? 0 : kv_fail(ENOMEM);
+}
+
+void kv_map_set_base(struct kv_map *m, const void *in, uint64_t page_no)
+{
+	uintptr_t page = (uintptr_t)in & ~((uintptr_t)m->page_size - 1); /* pages are the machine's, so the map begins at one */
+	m->base = (const uint8_t *)(page - page_no * m->page_size);
+	free(kv_take(m->buf));
+}
+
+void kv_map_close(struct kv_map *m)
+{
+	for (size_t i = 0; m->parts && i < part_count(m); i += 1) {
+		/* most of the table was never touched: do not begin now */
+		if (i * PART_PAGES > m->there)
+			break;
+		free(m->parts[i]);
+	}
+	free(m->parts);
+	free(m->buf);
+	*m = (struct kv_map){0};
+}
+
+static int damaged(struct kv_map *m, uint64_t page, const char *why)
+{
+	m->bad_page = page;
+	m->why = why;
+	return kv_fail(EUCLEAN);
+}
+
+/* Are n pages from `page` on in the file?  It grows. */
+static bool is_there(struct kv_map *m, uint64_t page, uint64_t n)
+{
+	struct stat st;
+	if (page >= m->max || n > m->max - page)
+		return false;
+	if (page + n <= atomic_load_explicit(&m->there, memory_order_relaxed))
+		return true;
+	if (fstat(m->fd, &st))
+		return false;
+	m->there = (uint64_t)st.st_size / m->page_size;
+	return page + n <= m->there;
+}
+
+/* What is known of the page's part of the file.  NULL: no memory, so pages are checked each time. */
+static struct kv_map_part *part_of(struct kv_map *m, uint64_t page)
+{
+	struct kv_map_part *_Atomic *at = &m->parts[page / PART_PAGES];
+	struct kv_map_part *part = *at, *fresh;
+	if (!part) {
+		fresh = calloc(1, sizeof *fresh);
+		if (!fresh)
+			return NULL;
+		if (atomic_compare_exchange_strong(at, &part, fresh))
+			part = fresh;
+		else
+			free(fresh);
+	}
+	return part;
+}
+
+static bool has_bit(const _Atomic uint64_t *bits, uint64_t page)
+{
+	return atomic_load_explicit(&bits[page % PART_PAGES / 64], memory_order_relaxed) >> (page % 64) & 1;
+}
+
+static void set_bit(_Atomic uint64_t *bits, uint64_t page)
+{
+	atomic_fetch_or_explicit(&bits[page % PART_PAGES / 64], 1ull << (page % 64), memory_order_relaxed);
+}
+
+int kv_map_state(struct kv_map *m, uint64_t txnid, struct kv_tree *ret_main, struct kv_tree *ret_free)
+{
+	struct kv_lmdb_meta meta;
+	uint64_t page = txnid & 1; /* LMDB's rule */
+	if (m->base)
+		memcpy(&meta, m->base + page * m->page_size, sizeof meta);
+	else if (pread(m->fd, &meta, sizeof meta, (off_t)(page * m->page_size)) != sizeof meta)
+		return damaged(m, page, "it cannot be read");
+	if (!kv_lmdb_meta_is_sound(&meta) || meta.txnid != txnid)
+		return damaged(m, page, "it is not the meta page of the newest state");
+	/* LMDB takes the order of keys from here, and whether a key may have several values */
+	if (meta.main.flags || meta.free.flags != KV_TREE_NUMBERS)
+		return damaged(m, page, "its trees are of a kind that none is");
+	uint64_t end = meta.last_page + 1;
+	*ret_main = (struct kv_tree){.root = meta.main.root, .depth = meta.main.depth, .end = end};
+	*ret_free = (struct kv_tree){.root = meta.free.root, .depth = meta.free.depth, .end = end, .numbers = true};
+	return 0;
+}
+
+/* ---- pages ---- */
+
+static uint64_t page_no(const uint8_t *page)
+{
+	uint64_t no;
+	memcpy(&no, page, sizeof no);
+	return no;
+}
+
+/* The nodes of a branch page between which the keys of a child are; NULL: no bound. */
+struct span {
+	const struct kv_lmdb_node *from, *to;
+};
+
+static struct span span_of(const uint8_t *page, unsigned at)
+{
+	unsigned n = kv_page_count(page);
+	return (struct span){at ? kv_page_node(page, at) : NULL, at + 1 < n ? kv_page_node(page, at + 1) : NULL};
+}
+
+static int compare(bool numbers, const struct kv_lmdb_node *a, const struct kv_lmdb_node *b)
+{
+	return kv_key_compare(numbers, a->key, a->key_size, b->key, b->key_size);
+}
+
+/* What is wrong with the keys and records of a page whose header and nodes are sound. */
+static const char *fault_of_records(const uint8_t *page, const struct kv_tree *t, bool leaf)
+{
+	unsigned n = kv_page_count(page), first = leaf ? 0 : 1; /* the first key of a branch page is not one */
+	for (unsigned i = first; i < n; i++) {
+		const struct kv_lmdb_node *node = kv_page_node(page, i);
+		if (i > first && compare(t->numbers, kv_page_node(page, i - 1), node) >= 0)
+			return "its keys are out of order";
+		if (t->numbers && node->key_size != sizeof(uint64_t))
+			return "a key in it is damaged";
+		if (leaf && node->flags & KV_NODE_TREE &&
+			(node->flags != KV_NODE_TREE || kv_node_len(node) != sizeof(struct kv_lmdb_tree)))
+			return "a tree in it is none";
+	}
+	return NULL;
+}
+
+/* Are the keys of a sound page between those two? */
+static bool is_within(const uint8_t *page, const struct kv_tree *t, bool leaf, struct span span)
+{
+	unsigned n = kv_page_count(page), first = leaf ? 0 : 1;
+	return first >= n || ((!span.from || compare(t->numbers, kv_page_node(page, first), span.from) >= 0) &&
+				     (!span.to || compare(t->numbers, kv_page_node(page, n - 1), span.to) < 0));
+}
+
+/* A page of the tree, checked (M1); NULL: it is damaged. */
+static const uint8_t *page_at(struct kv_map *m, const struct kv_tree *t, uint64_t no, unsigned level, struct span span)
+{
+	bool leaf = level + 1 == t->depth;
+	if (no < 2 || no >= t->end || !is_there(m, no, 1))
+		return damaged(m, no, "it lies outside the file"), NULL;
+	const uint8_t *page = m->base ? m->base + no * m->page_size : m->buf + (size_t)(level & 1) * m->page_size;
+	if (!m->base && pread(m->fd, (void *)page, m->page_size, (off_t)(no * m->page_size)) != (ssize_t)m->page_size)
+		return damaged(m, no, "it cannot be read"), NULL;
+	struct kv_map_part *part = m->base ? part_of(m, no) : NULL;
+	/* what it is may have changed since it was checked, if it was free meanwhile */
+	if (part && has_bit(part->sound, no) && kv_page_is(page, no, leaf ? KV_PAGE_LEAF : KV_PAGE_BRANCH))
+		return page;
+	const char *why = kv_page_fault(page, no, m->page_size, leaf);
+	if (!why)
+		why = fault_of_records(page, t, leaf);
+	if (!why && !is_within(page, t, leaf, span))
+		why = "its keys belong to another place";
+	if (why)
+		return damaged(m, no, why), NULL;
+	if (part)
+		set_bit(part->sound, no);
+	return page;
+}
+
+/* The same, and its keys are where they should be even if it was checked before: a page that is in two places would be freed twice. */
+static const uint8_t *own_page_at(struct kv_map *m, const struct kv_tree *t, uint64_t no, unsigned level, struct span span)
+{
+	const uint8_t *page = page_at(m, t, no, level, span);
+	if (page && !is_within(page, t, level + 1 == t->depth, span))
+		return damaged(m, no, "its keys belong to another place"), NULL;
+	return page;
+}
+
+/* The child of a branch page at `level`. */
+static const uint8_t *child_at(struct kv_map *m, const struct kv_tree *t, const uint8_t *page, unsigned at, unsigned level)
+{
+	return page_at(m, t, kv_node_child(kv_page_node(page, at)), level + 1, span_of(page, at));
+}
+
+static int check_depth(struct kv_map *m, const struct kv_tree *t)
+{
+	if (t->root == KV_NO_PAGE)
+		return -ENOENT;
+	return t->depth && t->depth <= KV_DEPTH_MAX ? 0 : damaged(m, t->root, "its tree has no sound depth");
+}
+
+/* How many pages there are said to be where a value begins. */
+static uint64_t pages_of_value(const uint8_t *page)
+{
+	struct kv_lmdb_page head;
+	memcpy(&head, page, sizeof head);
+	return head.lower | (uint64_t)head.upper << 16;
+}
+
+/* A value in pages of its own. */
+static int overflow(struct kv_map *m, const struct kv_tree *t, const struct kv_lmdb_node *node, struct kv_bytes *ret)
+{
+	uint64_t page, len = kv_node_len(node), need = (len + HEADER + m->page_size - 1) / m->page_size;
+	memcpy(&page, node->key + node->key_size, sizeof page);
+	if (!m->base || page < 2 || page >= t->end || t->end - page < need || !is_there(m, page, need))
+		return damaged(m, page, "it lies outside the file");
+	const uint8_t *at = m->base + page * m->page_size;
+	uint64_t have = pages_of_value(at);
+	if (!kv_page_is(at, page, KV_PAGE_OVERFLOW) || have < need || have > t->end - page)
+		return damaged(m, page, "no value begins there");
+	/* A value that was made shorter within its transaction keeps the pages it had.  LMDB frees as many as there are said to be, so
+	 * none of those may be the first page of anything else. */
+	for (uint64_t i = page + need; i < page + have; i++)
+		if (!is_there(m, i, 1) || page_no(m->base + i * m->page_size) == i)
+			return damaged(m, page, "its header is damaged");
+	*ret = (struct kv_bytes){at + HEADER, len};
+	return 0;
+}
+
+static int value_of(struct kv_map *m, const struct kv_tree *t, const struct kv_lmdb_node *node, struct kv_bytes *ret)
+{
+	if (node->flags & KV_NODE_OVERFLOW)
+		return overflow(m, t, node, ret);
+	*ret = (struct kv_bytes){node->key + node->key_size, kv_node_len(node)};
+	return 0;
+}
+
+/* ---- fingers ---- */
+
+void kv_finger_init(struct kv_finger *p, struct kv_map *m, const struct kv_tree *tree)
+{
+	p->map = m;
+	p->tree = *tree;
+	p->depth = 0;
+}
+
+enum side { BY_KEY, FIRST, LAST };
+
+static int nowhere(struct kv_finger *p, int r)
+{
+	p->depth = 0;
+	return r;
+}
+
+/* From a page, which becomes the level below those in use, down to a leaf. */
+static int go_down(struct kv_finger *p, const uint8_t *page, enum side side, const void *key, size_t len)
+{
+	while (page) {
+		struct kv_finger_level *level = &p->levels[p->depth++];
+		bool leaf = p->depth == p->tree.depth;
+		level->page = page;
+		level->n = kv_page_count(page);
+		level->at = side == FIRST ? 0 : side == LAST ? level->n - 1 : kv_page_search(page, leaf, p->tree.numbers, key, len);
+		if (leaf)
+			return 0;
+		page = child_at(p->map, &p->tree, page, level->at, p->depth - 1);
+	}
+	return nowhere(p, -EUCLEAN);
+}
+
+static int begin(struct kv_finger *p, enum side side, const void *key, size_t len)
+{
+	p->depth = 0;
+	int r = check_depth(p->map, &p->tree);
+	return r ? r : go_down(p, page_at(p->map, &p->tree, p->tree.root, 0, (struct span){0}), side, key, len);
+}
+
+/* Beyond the end of a leaf, or (back) before its begin.  Keys must go on rising: a crafted tree could lead in circles. */
+static int next_leaf(struct kv_finger *p, bool back)
+{
+	struct kv_finger_level *level = &p->levels[p->depth - 1];
+	const struct kv_lmdb_node *old = kv_page_node(level->page, back ? 0 : level->n - 1);
+	do {
+		if (--p->depth == 0)
+			return -ENOENT;
+		level--;
+	} while (level->at == (back ? 0 : level->n - 1));
+	level->at += back ? -1u : 1;
+	const uint8_t *child = child_at(p->map, &p->tree, level->page, level->at, p->depth - 1);
+	int r = go_down(p, child, back ? LAST : FIRST, NULL, 0);
+	if (r)
+		return r;
+	level = &p->levels[p->depth - 1];
+	int c = compare(p->tree.numbers, kv_page_node(level->page, level->at), old);
+	return (back ? c < 0 : c > 0) ? 0 : nowhere(p, damaged(p->map, page_no(level->page), "its keys belong to another place"));
+}
+
+int kv_finger_next(struct kv_finger *p)
+{
+	if (!p->depth)
+		return -ENOENT;
+	struct kv_finger_level *level = &p->levels[p->depth - 1];
+	if (level->at + 1 >= level->n)
+		return next_leaf(p, false);
+	level->at++;
+	return 0;
+}
+
+int kv_finger_prev(struct kv_finger *p)
+{
+	if (!p->depth)
+		return -ENOENT;
+	struct kv_finger_level *level = &p->levels[p->depth - 1];
+	if (level->at == 0)
+		return next_leaf(p, true);
+	level->at--;
+	return 0;
+}
+
+static int compare_key(const struct kv_finger *p, const void *key, size_t len)
+{
+	const struct kv_finger_level *level = &p->levels[p->depth - 1];
+	const struct kv_lmdb_node *node = kv_page_node(level->page, level->at);
+	return kv_key_compare(p->tree.numbers, node->key, node->key_size, key, len);
+}
+
+static int beside(struct kv_finger *p)
+{
+	return nowhere(p, damaged(p->map, page_no(p->levels[p->tree.depth - 1].page), "its keys belong to another place"));
+}
+
+/* To the first record at or after the key.  Where that is at the edge of a leaf, the leaf beside it shows whether the branch pages led right (M4). */
+static int seek(struct kv_finger *p, const void *key, size_t len)
+{
+	int r = begin(p, BY_KEY, key, len);
+	if (r)
+		return r;
+	struct kv_finger_level *level = &p->levels[p->depth - 1];
+	if (level->at == level->n) {
+		level->at--;
+		r = next_leaf(p, false);
+		return r == 0 && compare_key(p, key, len) < 0 ? beside(p) : r;
+	}
+	if (level->at || compare_key(p, key, len) == 0)
+		return 0;
+	struct kv_finger before = *p;
+	r = next_leaf(&before, true);
+	if (r == 0 && compare_key(&before, key, len) >= 0)
+		r = beside(&before);
+	return r == -EUCLEAN ? nowhere(p, r) : 0;
+}
+
+int kv_finger_seek(struct kv_finger *p, const void *key, size_t len)
+{
+	return len ? seek(p, key, len) : begin(p, FIRST, NULL, 0);
+}
+
+int kv_finger_last(struct kv_finger *p)
+{
+	return begin(p, LAST, NULL, 0);
+}
+
+int kv_finger_get(struct kv_finger *p, bool value, struct kv_record *ret)
+{
+	const struct kv_finger_level *level = &p->levels[p->depth - 1];
+	const struct kv_lmdb_node *node = kv_page_node(level->page, level->at);
+	ret->key = (struct kv_bytes){node->key, node->key_size};
+	ret->value = (struct kv_bytes){NULL, kv_node_len(node)};
+	ret->page = page_no(level->page);
+	return value ? value_of(p->map, &p->tree, node, &ret->value) : 0;
+}
+
+/* ---- trees ---- */
+
+/* Are all records of a leaf sound, as far as they are in it? */
+static int check_leaf(struct kv_map *m, const struct kv_tree *t, const uint8_t *page, kv_sound_fn *sound)
+{
+	struct kv_map_part *part = part_of(m, page_no(page));
+	if (part && has_bit(part->whole, page_no(page)))
+		return 0;
+	for (unsigned i = 0; i < kv_page_count(page); i++) {
+		const struct kv_lmdb_node *node = kv_page_node(page, i);
+		struct kv_bytes key = {node->key, node->key_size}, value = {node->key + node->key_size, kv_node_len(node)};
+		if (!node->flags && !sound(t->table, key, value))
+			return damaged(m, page_no(page), "a record in it does not match its sum");
+	}
+	if (part)
+		set_bit(part->whole, page_no(page));
+	return 0;
+}
+
+int kv_tree_find(struct kv_map *m, const struct kv_tree *t, const void *key, size_t len, kv_sound_fn *sound, struct kv_record *ret)
+{
+	struct kv_finger p;
+	kv_finger_init(&p, m, t);
+	int r = begin(&p, BY_KEY, key, len);
+	if (r)
+		return r;
+	const struct kv_finger_level *level = &p.levels[p.depth - 1];
+	if (level->at < level->n && compare_key(&p, key, len) == 0)
+		return kv_finger_get(&p, true, ret);
+	if (!sound)
+		return -ENOENT;
+	r = check_leaf(m, t, level->page, sound);
+	if (r == 0 && (level->at == 0 || level->at == level->n))
+		r = seek(&p, key, len);
+	return r == -EUCLEAN ? r : -ENOENT;
+}
+
+int kv_tree_named(struct kv_map *m, const struct kv_tree *main, const char *name, struct kv_tree *ret, struct kv_record *ret_record)
+{
+	struct kv_lmdb_tree t;
+	struct kv_record rec;
+	int r = kv_tree_find(m, main, name, strlen(name), NULL, &rec);
+	if (r)
+		return r;
+	const struct kv_lmdb_node *node = (const struct kv_lmdb_node *)((const uint8_t *)rec.key.data - sizeof *node);
+	memcpy(&t, rec.value.data, kv_min(rec.value.len, sizeof t));
+	if (node->flags != KV_NODE_TREE || t.flags)
+		return damaged(m, rec.page, "a tree in it is none");
+	*ret = (struct kv_tree){.root = t.root, .depth = t.depth, .end = main->end};
+	if (ret_record)
+		*ret_record = rec;
+	r = check_depth(m, ret);
+	return r == -ENOENT ? 0 : r;
+}
+
+/* The pages left of, on, and right of the way to a key, at one level; NULL: there is none. */
+struct lanes {
+	const uint8_t *left, *way, *right;
+};
+
+static const uint8_t *own_child_at(struct kv_map *m, const struct kv_tree *t, const uint8_t *page, unsigned at, unsigned level)
+{
+	return own_page_at(m, t, kv_node_child(kv_page_node(page, at)), level + 1, span_of(page, at));
+}
+
+static int prepare_level(struct kv_map *m, const struct kv_tree *t, unsigned at, unsigned level, struct lanes *l)
+{
+	struct lanes up = *l;
+	unsigned n = kv_page_count(up.way);
+	bool left = at > 0 || up.left, right = at + 1 < n || up.right;
+	l->way = own_child_at(m, t, up.way, at, level);
+	l->left = at > 0 ? own_child_at(m, t, up.way, at - 1, level)
+		  : left ? own_child_at(m, t, up.left, kv_page_count(up.left) - 1, level)
+			 : NULL;
+	l->right = at + 1 < n ? own_child_at(m, t, up.way, at + 1, level) : right ? own_child_at(m, t, up.right, 0, level) : NULL;
+	return !l->way || (left && !l->left) || (right && !l->right) ? -EUCLEAN : 0;
+}
+
+int kv_tree_prepare(struct kv_map *m, const struct kv_tree *t, const void *key, size_t len)
+{
+	struct kv_bytes value;
+	int r = check_depth(m, t);
+	if (r)
+		return r == -ENOENT ? 0 : r;
+	struct lanes l = {.way = page_at(m, t, t->root, 0, (struct span){0})};
+	r = l.way ? 0 : -EUCLEAN;
+	for (unsigned level = 0; r == 0 && level + 1 < t->depth; level++)
+		r = prepare_level(m, t, kv_page_search(l.way, false, t->numbers, key, len), level, &l);
+	if (r)
+		return r;
+	unsigned at = kv_page_search(l.way, true, t->numbers, key, len);
+	if (at == kv_page_count(l.way))
+		return 0;
+	const struct kv_lmdb_node *node = kv_page_node(l.way, at);
+	/* LMDB frees as many pages as the first of them says */
+	if (kv_key_compare(t->numbers, node->key, node->key_size, key, len) == 0)
+		return value_of(m, t, node, &value);
+	return 0;
+}
+
+/* ---- what is free ---- */
+
+/* Which pages have an owner, a bit for each. */
+struct owners {
+	uint64_t *bits;
+	uint64_t end;
+};
+
+/* False: one of them has. */
+static bool own(struct owners *o, uint64_t page, uint64_t n)
+{
+	for (uint64_t i = page; i < page + n; i++) {
+		uint64_t bit = 1ull << (i % 64);
+		if (i >= o->end || o->bits[i / 64] & bit)
+			return false;
+		o->bits[i / 64] |= bit;
+	}
+	return true;
+}
+
+/* The pages of its own that a value has. */
+static int own_value(struct kv_map *m, const struct kv_tree *t, struct owners *o, const struct kv_lmdb_node *node)
+{
+	struct kv_bytes value;
+	int r = overflow(m, t, node, &value);
+	if (r)
+		return r;
+	const uint8_t *page = (const uint8_t *)value.data - HEADER;
+	return own(o, page_no(page), pages_of_value(page)) ? 0 : damaged(m, page_no(page), "it is in two places");
+}
+
+static int own_page(struct kv_map *m, const struct kv_tree *t, struct owners *o, const uint8_t *page, unsigned level)
+{
+	bool leaf = level + 1 == t->depth;
+	int r = 0;
+	if (!page)
+		return -EUCLEAN;
+	if (!own(o, page_no(page), 1))
+		return damaged(m, page_no(page), "it is in two places");
+	for (unsigned i = 0; r == 0 && i < kv_page_count(page); i++) {
+		const struct kv_lmdb_node *node = kv_page_node(page, i);
+		if (!leaf)
+			r = own_page(m, t, o, child_at(m, t, page, i, level), level + 1);
+		else if (node->flags & KV_NODE_OVERFLOW)
+			r = own_value(m, t, o, node);
+	}
+	return r;
+}
+
+static int own_tree(struct kv_map *m, const struct kv_tree *t, struct owners *o)
+{
+	int r = check_depth(m, t);
+	if (r)
+		return r == -ENOENT ? 0 : r;
+	return own_page(m, t, o, page_at(m, t, t->root, 0, (struct span){0}), 0);
+}
+
+/* A record of the free tree: how many pages, then their numbers, falling. */
+static int check_list(struct kv_map *m, const struct kv_tree *t, const struct kv_record *rec, struct owners *o, uint64_t *ret)
+{
+	uint64_t n = 0, page, before = t->end;
+	*ret = 0;
+	if (rec->value.len >= sizeof n)
+		memcpy(&n, rec->value.data, sizeof n);
+	if (rec->value.len < sizeof n || n > rec->value.len / sizeof n - 1)
+		return damaged(m, rec->page, "a list of free pages in it is damaged");
+	for (uint64_t i = 1; i <= n && o; i++, before = page) {
+		memcpy(&page, (const uint8_t *)rec->value.data + i * sizeof page, sizeof page);
+		if (page < 2 || page >= before || !own(o, page, 1))
+			return damaged(m, rec->page, "a list of free pages in it is damaged");
+	}
+	*ret = n;
+	return 0;
+}
+
+/* All of the free tree.  At most `most` numbers are looked at. */
+static int check_lists(
+	struct kv_map *m, const struct kv_tree *t, struct owners *o, uint64_t most, uint64_t *ret_pages, uint64_t *ret_txns)
+{
+	struct kv_finger p;
+	struct kv_record rec;
+	uint64_t n;
+	kv_finger_init(&p, m, t);
+	*ret_pages = *ret_txns = 0;
+	int r = begin(&p, FIRST, NULL, 0);
+	while (r == 0 && (r = kv_finger_get(&p, true, &rec)) == 0) {
+		r = check_list(m, t, &rec, *ret_pages < most ? o : NULL, &n);
+		*ret_pages += n;
+		*ret_txns += 1;
+		r = r ? r : kv_finger_next(&p);
+	}
+	return r == -ENOENT ? 0 : r;
+}
+
+int kv_tree_count_free(struct kv_map *m, const struct kv_tree *t, uint64_t *ret_pages, uint64_t *ret_txns)
+{
+	return check_lists(m, t, NULL, 0, ret_pages, ret_txns);
+}
+
+int kv_map_check(struct kv_map *m, const struct kv_tree *free, const struct kv_tree *const trees[], size_t n, uint64_t most)
+{
+	uint64_t pages, txns;
+	struct owners o = {.end = kv_min(free->end, m->max)};
+	KV_FREE uint64_t *bits = o.bits = calloc(o.end / 64 + 1, sizeof *bits);
+	if (!bits)
+		return kv_fail(ENOMEM);
+	int r = n ? own_tree(m, free, &o) : 0;
+	for (size_t i = 0; r == 0 && i < n; i++)
+		r = own_tree(m, trees[i], &o);
+	return r ? r : check_lists(m, free, &o, most, &pages, &txns);
+}
