@@ -37,6 +37,7 @@ INC_kvfs = $(shell $(PKG_CONFIG) --cflags $(PKGS_kvfs))
 LIBS_kvfs = $(shell $(PKG_CONFIG) --libs $(PKGS_kvfs)) -lgdbm
 INC_tests/unit := -Ilib -Ikvfs
 INC_tests/crash := -Itests/unit
+INC_tests/fuzz := -Ilib
 INC_tests/bench = $(shell $(PKG_CONFIG) --cflags fuse3)
 # The extension uses the limited API only: any CPython from 3.11 on loads what any one has built.
 PYTHON ?= python3
@@ -56,6 +57,8 @@ API := $(call programs,$(sort $(wildcard tests/api/*_test.c)))
 CRASH := $(call programs,$(sort $(wildcard tests/crash/*_test.c)))
 CRASH_ALL := $(CRASH) $B/tests/crash/record.so
 CRASH_SRC := $(filter-out %_test.c,$(wildcard tests/crash/*.c))
+FUZZ := $(call programs,$(sort $(wildcard tests/fuzz/*_test.c)))
+FUZZ_SRC := $(filter-out %_test.c %_fuzz.c,$(wildcard tests/fuzz/*.c))
 # A program each: what the CLI and mount scripts call, and benchmarks.
 HELPERS := $(call programs,$(sort $(wildcard tests/cli/*.c tests/mount/*.c)))
 BENCH := $(call programs,$(sort $(wildcard tests/bench/*.c)))
@@ -68,7 +71,7 @@ RUN_TESTS := BUILD=$B tests/support/run
 PARALLEL = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
 MAKE_SELF = +@$(MAKE) --no-print-directory $(if $(V),,-s) $(PARALLEL)
 
-.PHONY: all tests python run mount-here check check-unit check-api check-cli check-mount check-python check-crash check-asan check-tsan check-valgrind cov bench \
+.PHONY: all tests python run mount-here check check-unit check-api check-cli check-mount check-python check-crash check-fuzz check-asan check-tsan check-valgrind cov bench \
 	bench-stores bench-mount format format-check lint install uninstall dist clean deps deps-check deps-lint deps-bench help
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -104,7 +107,7 @@ $B/python/%: lib/python/%
 
 # ---- tests
 
-tests: all $(UNIT) $(API) $(HELPERS) $(if $(filter plain,$(VARIANT)),$(CRASH_ALL) python)
+tests: all $(UNIT) $(API) $(FUZZ) $(HELPERS) $(if $(filter plain,$(VARIANT)),$(CRASH_ALL) python)
 
 $B/tests/libsupport.a: $(call objects,$(SUPPORT_SRC))
 	@mkdir -p $(@D)
@@ -135,13 +138,17 @@ $B/tests/crash/record.so: $B/obj/tests/crash/record.o $B/obj/tests/crash/fault.o
 	@mkdir -p $(@D)
 	$(call quiet,LINK)$(CC) $(CFLAGS) -shared $(LDFLAGS) -o $@ $^ -pthread
 
+$(FUZZ): $B/tests/fuzz/%: $B/obj/tests/fuzz/%.o $(call objects,$(FUZZ_SRC)) $B/tests/libsupport.a $B/libkvfs.a
+	@mkdir -p $(@D)
+	$(call quiet,LINK)$(CC) $(CFLAGS) -pie $(LDFLAGS) -o $@ $^ -lcmocka $(LIBS)
+
 # What of the program is tested without a mount.
 $B/tests/unit/locks_test: $B/obj/kvfs/locks.o
 $B/tests/unit/sort_test: $B/obj/kvfs/sort.o
 
 check: deps-check ## install what the tests need, build, and run all of them
 	$(MAKE_SELF) tests
-	@$(RUN_TESTS) unit api cli mount python crash
+	@$(RUN_TESTS) unit api cli mount python crash fuzz
 check-unit: ## one suite
 	$(MAKE_SELF) $(UNIT)
 	@$(RUN_TESTS) unit
@@ -153,11 +160,14 @@ check-crash: ## one suite: power cuts, killed programs, failing disks (tests/REA
 	@$(RUN_TESTS) crash
 check-python: all python ## one suite
 	@$(RUN_TESTS) python
+check-fuzz: ## one suite: stores with damaged and crafted pages (tests/README.md has the long forms)
+	$(MAKE_SELF) $B/kvfs $(FUZZ)
+	@$(RUN_TESTS) fuzz
 check-cli check-mount: check-%: all $(HELPERS) ## one suite
 	@$(RUN_TESTS) $*
-check-asan: ## unit, api and CLI tests under AddressSanitizer and UBSan
+check-asan: ## unit, api, CLI and fuzz tests under AddressSanitizer and UBSan
 	$(MAKE_SELF) VARIANT=asan tests
-	@BUILD=$(BUILD)/asan tests/support/run unit api cli
+	@BUILD=$(BUILD)/asan tests/support/run unit api cli fuzz
 check-tsan: ## the unit and api tests that have threads, under ThreadSanitizer
 	$(MAKE_SELF) VARIANT=tsan tests
 	@THREADED=1 BUILD=$(BUILD)/tsan tests/support/run unit api

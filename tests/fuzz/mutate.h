@@ -1,0 +1,24 @@
+/* Damage for data.mdb: one mutation of each kind that a disk, a bug or an enemy makes.  A mutation is a function of the file and of chance
+ * alone, so a case is repeated by its seed. */
+#ifndef TESTS_FUZZ_MUTATE_H
+#define TESTS_FUZZ_MUTATE_H
+
+#include "pages.h"
+#include "support.h"
+
+struct image {
+	uint8_t *data;
+	size_t len, cap; /* it may grow shorter, or longer by some pages */
+};
+
+#define IMAGE_ROOM (16 * 4096u) /* beyond len, that a mutation may use */
+
+struct mutation {
+	const char *name;
+	void (*apply)(struct image *img, struct support_rng *rng);
+	bool forged; /* records with good sums: what is read then is what the enemy wrote, and only crashes and hangs are faults */
+};
+extern const struct mutation mutations[];
+extern const unsigned mutation_count;
+
+#endif

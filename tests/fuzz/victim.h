@@ -1,0 +1,21 @@
+/* A store whose values can be told from any other bytes, and what a program does with it that does not know that it is damaged. */
+#ifndef TESTS_FUZZ_VICTIM_H
+#define TESTS_FUZZ_VICTIM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* What was seen, over all cases; shared with the children, which count in it. */
+struct tally {
+	_Atomic long cases, refused; /* not opened */
+	_Atomic long fine, errors, missing, stale, wrong; /* values read */
+	_Atomic long written, unwritten; /* changes tried */
+	_Atomic long listed, found; /* entries; findings of kvfs_check() */
+	_Atomic long crashes, hangs;
+};
+
+void victim_build(const char *path);
+/* Opens it, reads all of it, changes it, reads it again, and checks it, at first or in the end.  *stage says how far it came.  `forged`: what is read may be anything. */
+void victim_use(const char *path, bool forged, bool check_first, struct tally *t, const char *volatile *stage);
+
+#endif
