@@ -71,7 +71,7 @@ RUN_TESTS := BUILD=$B tests/support/run
 PARALLEL = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
 MAKE_SELF = +@$(MAKE) --no-print-directory $(if $(V),,-s) $(PARALLEL)
 
-.PHONY: all tests python run mount-here check check-unit check-api check-cli check-mount check-python check-crash check-fuzz check-asan check-tsan check-valgrind cov bench \
+.PHONY: all tests python run mount-here check check-unit check-api check-cli check-mount check-python check-crash check-fuzz fuzz check-asan check-tsan check-valgrind cov bench \
 	bench-stores bench-mount format format-check lint install uninstall dist clean deps deps-check deps-lint deps-bench help
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -178,6 +178,16 @@ cov: ## lines covered by the unit, api and CLI tests, file by file
 	$(MAKE_SELF) VARIANT=cov tests
 	@find $(BUILD)/cov -name '*.gcda' -delete; BUILD=$(BUILD)/cov tests/support/run unit api cli
 	@tests/support/coverage $(BUILD)/cov $(LIB_SRC) $(KVFS_SRC)
+# Needs clang, which brings libFuzzer.
+FUZZ_S ?= 60
+FUZZ_CC := clang -std=gnu11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize=alignment,pointer-overflow -fno-sanitize-recover=all
+$(BUILD)/fuzz/decode_fuzz: tests/fuzz/decode_fuzz.c tests/fuzz/victim.c tests/support/support.c $(LIB_SRC) $(wildcard lib/*.h include/*.h)
+	@mkdir -p $(@D)
+	$(call quiet,FUZZ)$(FUZZ_CC) $(KV_CPPFLAGS) -iquote lib -Itests/support -pthread -o $@ $(filter %.c,$^) -lcmocka $(LIBS)
+fuzz: $(BUILD)/fuzz/decode_fuzz ## crafted records for FUZZ_S seconds, with libFuzzer; what it learned stays in build/fuzz/corpus
+	@mkdir -p $(BUILD)/fuzz/corpus
+	@FUZZ_SEEDS=$(BUILD)/fuzz/corpus $(BUILD)/fuzz/decode_fuzz -max_total_time=$(FUZZ_S) -max_len=8192 -print_final_stats=1 \
+		-artifact_prefix=$(BUILD)/fuzz/ $(BUILD)/fuzz/corpus
 BENCH_DIR ?= $B/bench
 bench: ## build the benchmarks; run call_bench and mount_bench in BENCH_DIR (the others say in their source how)
 	$(MAKE_SELF) all $(BENCH)

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdatomic.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 #include "err.h"
@@ -25,9 +26,13 @@ static size_t part_count(const struct kv_map *m)
 int kv_map_open(struct kv_map *m, int fd, uint32_t page_size, uint64_t max_bytes)
 {
 	*m = (struct kv_map){.fd = fd, .page_size = page_size, .max = max_bytes / page_size};
-	m->parts = calloc(part_count(m), sizeof *m->parts); /* 1 MiB for 16 TiB, of which no page is touched without need */
+	/* 1 MiB for 16 TiB, of which no page is touched without need; calloc() might clear it */
+	void *parts = mmap(NULL, part_count(m) * sizeof *m->parts, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (parts == MAP_FAILED)
+		return kv_fail(ENOMEM);
+	m->parts = parts;
 	m->buf = malloc(2 * (size_t)page_size);
-	return m->parts && m->buf ? 0 : kv_fail(ENOMEM);
+	return m->buf ? 0 : kv_fail(ENOMEM);
 }
 
 void kv_map_set_base(struct kv_map *m, const void *in, uint64_t page_no)
@@ -39,13 +44,12 @@ void kv_map_set_base(struct kv_map *m, const void *in, uint64_t page_no)
 
 void kv_map_close(struct kv_map *m)
 {
-	for (size_t i = 0; m->parts && i < part_count(m); i += 1) {
-		/* most of the table was never touched: do not begin now */
-		if (i * PART_PAGES > m->there)
-			break;
-		free(m->parts[i]);
+	if (m->parts) {
+		/* a page is looked at only when it is in the file, so none is noted behind its end */
+		for (size_t i = 0; i < part_count(m) && i * PART_PAGES <= m->there; i++)
+			free(m->parts[i]);
+		munmap(m->parts, part_count(m) * sizeof *m->parts);
 	}
-	free(m->parts);
 	free(m->buf);
 	*m = (struct kv_map){0};
 }
@@ -167,18 +171,28 @@ static bool is_within(const uint8_t *page, const struct kv_tree *t, bool leaf, s
 				     (!span.to || compare(t->numbers, kv_page_node(page, n - 1), span.to) < 0));
 }
 
+/* Before the map is known: pages on the way to a name, of which the next one shares most. */
+static const uint8_t *read_page(struct kv_map *m, uint64_t no, unsigned level)
+{
+	uint8_t *page = m->buf + (size_t)(level & 1) * m->page_size;
+	m->in_buf[level & 1] = 0;
+	if (pread(m->fd, page, m->page_size, (off_t)(no * m->page_size)) != (ssize_t)m->page_size)
+		return damaged(m, no, "it cannot be read"), NULL;
+	return page;
+}
+
 /* A page of the tree, checked (M1); NULL: it is damaged. */
 static const uint8_t *page_at(struct kv_map *m, const struct kv_tree *t, uint64_t no, unsigned level, struct span span)
 {
 	bool leaf = level + 1 == t->depth;
 	if (no < 2 || no >= t->end || !is_there(m, no, 1))
 		return damaged(m, no, "it lies outside the file"), NULL;
-	const uint8_t *page = m->base ? m->base + no * m->page_size : m->buf + (size_t)(level & 1) * m->page_size;
-	if (!m->base && pread(m->fd, (void *)page, m->page_size, (off_t)(no * m->page_size)) != (ssize_t)m->page_size)
-		return damaged(m, no, "it cannot be read"), NULL;
+	if (!m->base && m->in_buf[level & 1] == no)
+		return m->buf + (size_t)(level & 1) * m->page_size;
+	const uint8_t *page = m->base ? m->base + no * m->page_size : read_page(m, no, level);
 	struct kv_map_part *part = m->base ? part_of(m, no) : NULL;
 	/* what it is may have changed since it was checked, if it was free meanwhile */
-	if (part && has_bit(part->sound, no) && kv_page_is(page, no, leaf ? KV_PAGE_LEAF : KV_PAGE_BRANCH))
+	if (!page || (part && has_bit(part->sound, no) && kv_page_is(page, no, leaf ? KV_PAGE_LEAF : KV_PAGE_BRANCH)))
 		return page;
 	const char *why = kv_page_fault(page, no, m->page_size, leaf);
 	if (!why)
@@ -189,6 +203,8 @@ static const uint8_t *page_at(struct kv_map *m, const struct kv_tree *t, uint64_
 		return damaged(m, no, why), NULL;
 	if (part)
 		set_bit(part->sound, no);
+	else if (!m->base)
+		m->in_buf[level & 1] = no;
 	return page;
 }
 

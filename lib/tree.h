@@ -21,7 +21,8 @@ struct kv_map_part;
 /* data.mdb as LMDB has mapped it. */
 struct kv_map {
 	const uint8_t *base; /* NULL: not known yet; pages are read into `buf` then, for kv_tree_find() alone */
-	uint8_t *buf;
+	uint8_t *buf; /* two pages */
+	uint64_t in_buf[2]; /* their numbers, when they are sound; else 0 */
 	int fd;
 	uint32_t page_size;
 	uint64_t max; /* pages that the map has room for */
