@@ -153,14 +153,15 @@ static int find(struct kv_txn *txn, enum kv_table table, MDB_val *key, MDB_val *
 	if (txn->write)
 		return result(txn, KV_DB_GUARDED(mdb_get(txn->mdb, txn->db->trees[table], key, ret)));
 	r = kv_db_walked(txn->db, kv_tree_find(&txn->db->map, tree, key->mv_data, key->mv_size, record_is_sound, &rec));
-	*ret = (MDB_val){rec.value.len, (void *)rec.value.data};
+	if (r == 0)
+		*ret = (MDB_val){rec.value.len, (void *)rec.value.data};
 	return r;
 }
 
 int kv_db_get(struct kv_txn *txn, enum kv_table table, const void *key, size_t len, struct kv_bytes *ret)
 {
 	struct full_key full;
-	MDB_val v;
+	MDB_val v = {0};
 	txn->descents++;
 	int r = find(txn, table, full_key(&full, table, key, len), &v);
 	return r ? r : open_record(txn, table, (struct kv_bytes){key, len}, &v, ret);
@@ -267,7 +268,7 @@ static int step(struct kv_cursor *c, MDB_cursor_op op, MDB_val *key, MDB_val *re
 
 static int move(struct kv_cursor *c, MDB_cursor_op op, const MDB_val *key)
 {
-	MDB_val k = key ? *key : (MDB_val){0}, v;
+	MDB_val k = key ? *key : (MDB_val){0}, v = {0};
 	int r = step(c, op, &k, &v);
 	if (r)
 		return r;
