@@ -57,6 +57,7 @@ struct kv_txn {
 	bool write;
 	bool broken; /* writing: an assertion of LMDB ended a call */
 	bool changed; /* writing: something was put or deleted, or a call failed in LMDB, which may have left anything */
+	uint32_t own; /* the same for each tree, and never taken back: a bit for each table, KV_META's for the main tree's */
 	uint64_t txnid; /* reading: of the commit it reads; writing: of the commit it will be */
 	bool unflushed, loose; /* writing: the commit is not to be flushed; and relies on what durable.c says of it */
 	sigset_t mask; /* writing: signals blocked before; a stopped process must not hold the lock (facts: stop signals) */
@@ -92,7 +93,7 @@ int kv_db_del(struct kv_txn *txn, enum kv_table table, const void *key, size_t l
 /* A place in one table, within its transaction. */
 struct kv_cursor {
 	struct kv_txn *txn;
-	struct MDB_cursor *mdb; /* writing */
+	struct MDB_cursor *mdb; /* in a tree that the transaction has changed; else NULL */
 	struct kv_finger finger; /* reading */
 	enum kv_table table;
 	bool raw; /* do not read, and so not check, the values: for deleting */

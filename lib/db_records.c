@@ -33,9 +33,23 @@ static int bad_sum(struct kv_txn *txn, enum kv_table table, const void *key, siz
 	return kv_fail(EUCLEAN);
 }
 
-static int result(struct kv_txn *txn, int rc)
+/* Something was put or deleted, or a call failed, which may have left anything. */
+static void note_change(struct kv_txn *txn, enum kv_table table)
 {
-	txn->changed |= rc != 0 && rc != MDB_NOTFOUND;
+	txn->changed = true;
+	txn->own |= 1u << (kv_db_is_small(table) ? KV_META : table);
+}
+
+/* In a tree that it has not changed a writer reads as readers do. */
+static bool is_own(const struct kv_txn *txn, enum kv_table table)
+{
+	return txn->own >> (kv_db_is_small(table) ? KV_META : table) & 1;
+}
+
+static int result(struct kv_txn *txn, enum kv_table table, int rc)
+{
+	if (rc && rc != MDB_NOTFOUND)
+		note_change(txn, table);
 	txn->broken |= rc == KV_DB_ASSERTED;
 	return kv_db_map_error(txn->db, rc);
 }
@@ -110,7 +124,7 @@ int kv_db_tree(struct kv_txn *txn, enum kv_table table, const struct kv_tree **r
 	if (trees->known >> table & 1)
 		return 0;
 	const char *name = table_names[table];
-	int r = txn->write ? kv_tree_prepare(map, &trees->main, name, strlen(name)) : 0; /* a commit writes the root there */
+	int r = txn->write ? kv_tree_prepare(map, &trees->main, name, strlen(name), false) : 0; /* a commit writes the root there */
 	if (r == 0)
 		r = kv_tree_named(map, &trees->main, name, tree, NULL);
 	if (r == -ENOENT) {
@@ -122,12 +136,12 @@ int kv_db_tree(struct kv_txn *txn, enum kv_table table, const struct kv_tree **r
 	return kv_db_walked(txn->db, r);
 }
 
-/* Before LMDB goes to a record, or to a place between two. */
-static int prepare(struct kv_txn *txn, enum kv_table table, const MDB_val *key)
+/* Before LMDB goes to a record, or to a place between two; `beside`: and on from there. */
+static int prepare(struct kv_txn *txn, enum kv_table table, const MDB_val *key, bool beside)
 {
 	const struct kv_tree *tree;
 	int r = kv_db_tree(txn, table, &tree);
-	return r ? r : kv_db_walked(txn->db, kv_tree_prepare(&txn->db->map, tree, key->mv_data, key->mv_size));
+	return r ? r : kv_db_walked(txn->db, kv_tree_prepare(&txn->db->map, tree, key->mv_data, key->mv_size, beside));
 }
 
 static bool record_is_sound(unsigned table, struct kv_bytes key, struct kv_bytes value)
@@ -147,11 +161,12 @@ static int find(struct kv_txn *txn, enum kv_table table, MDB_val *key, MDB_val *
 {
 	const struct kv_tree *tree;
 	struct kv_record rec;
-	int r = txn->write ? prepare(txn, table, key) : kv_db_tree(txn, table, &tree);
+	bool own = is_own(txn, table);
+	int r = own ? prepare(txn, table, key, false) : kv_db_tree(txn, table, &tree);
 	if (r)
 		return r;
-	if (txn->write)
-		return result(txn, KV_DB_GUARDED(mdb_get(txn->mdb, txn->db->trees[table], key, ret)));
+	if (own)
+		return result(txn, table, KV_DB_GUARDED(mdb_get(txn->mdb, txn->db->trees[table], key, ret)));
 	r = kv_db_walked(txn->db, kv_tree_find(&txn->db->map, tree, key->mv_data, key->mv_size, record_is_sound, &rec));
 	if (r == 0)
 		*ret = (MDB_val){rec.value.len, (void *)rec.value.data};
@@ -176,13 +191,13 @@ int kv_db_put(struct kv_txn *txn, enum kv_table table, const void *key, size_t l
 		v.mv_size += parts[i].iov_len;
 	size_t payload = v.mv_size - sizeof head;
 	txn->descents++;
-	int r = prepare(txn, table, full_key(&full, table, key, len));
+	int r = prepare(txn, table, full_key(&full, table, key, len), false);
 	if (r)
 		return r;
-	txn->changed = true;
+	note_change(txn, table);
 	int rc = KV_DB_GUARDED(mdb_put(txn->mdb, txn->db->trees[table], &full.val, &v, MDB_RESERVE));
 	if (rc)
-		return result(txn, rc);
+		return result(txn, table, rc);
 	char *at = (char *)v.mv_data + sizeof head;
 	for (int i = 0; i < n; i++) {
 		if (parts[i].iov_len)
@@ -199,12 +214,13 @@ int kv_db_del(struct kv_txn *txn, enum kv_table table, const void *key, size_t l
 {
 	struct full_key full;
 	txn->descents++;
-	int r = prepare(txn, table, full_key(&full, table, key, len));
+	int r = prepare(txn, table, full_key(&full, table, key, len), true);
 	if (r)
 		return r;
 	int rc = KV_DB_GUARDED(mdb_del(txn->mdb, txn->db->trees[table], &full.val, NULL));
-	txn->changed |= rc == 0;
-	return result(txn, rc);
+	if (rc == 0)
+		note_change(txn, table);
+	return result(txn, table, rc);
 }
 
 /* ---- cursors ---- */
@@ -221,7 +237,7 @@ int kv_cursor_open(struct kv_txn *txn, enum kv_table table, struct kv_cursor *re
 	ret->raw = false;
 	ret->key = ret->value = (struct kv_bytes){0};
 	kv_finger_init(&ret->finger, &txn->db->map, tree);
-	return txn->write ? result(txn, mdb_cursor_open(txn->mdb, txn->db->trees[table], &ret->mdb)) : 0;
+	return 0;
 }
 
 void kv_cursor_close(struct kv_cursor *c)
@@ -231,7 +247,7 @@ void kv_cursor_close(struct kv_cursor *c)
 	c->mdb = NULL;
 }
 
-static int step_reading(struct kv_cursor *c, MDB_cursor_op op, MDB_val *key, MDB_val *ret)
+static int step_finger(struct kv_cursor *c, MDB_cursor_op op, MDB_val *key, MDB_val *ret)
 {
 	struct kv_record rec;
 	int r = op == MDB_NEXT   ? kv_finger_next(&c->finger)
@@ -248,22 +264,50 @@ static int step_reading(struct kv_cursor *c, MDB_cursor_op op, MDB_val *key, MDB
 }
 
 /* Where it stands has been prepared, so the next record and the one before are. */
-static int step_writing(struct kv_cursor *c, MDB_cursor_op op, MDB_val *key, MDB_val *ret)
+static int step_lmdb(struct kv_cursor *c, MDB_cursor_op op, MDB_val *key, MDB_val *ret)
 {
 	static const uint8_t high[KEY_MAX] = {[0 ... KEY_MAX - 1] = 0xff};
 	const MDB_val end = {KEY_MAX, (void *)high};
-	int r = op == MDB_NEXT || op == MDB_PREV ? 0 : prepare(c->txn, c->table, op == MDB_LAST ? &end : key);
+	int r = op == MDB_NEXT || op == MDB_PREV ? 0 : prepare(c->txn, c->table, op == MDB_LAST ? &end : key, true);
 	if (r)
 		return r;
-	r = result(c->txn, KV_DB_GUARDED(mdb_cursor_get(c->mdb, key, ret, op)));
-	return r ? r : prepare(c->txn, c->table, key);
+	r = result(c->txn, c->table, KV_DB_GUARDED(mdb_cursor_get(c->mdb, key, ret, op)));
+	return r ? r : prepare(c->txn, c->table, key, true);
+}
+
+/* A finger points into the tree as it was when the transaction began; from its first change on LMDB's cursor goes on from there: MDB_NEXT,
+ * MDB_PREV, or to the record itself, which somebody may have deleted. */
+static int leave_finger(struct kv_cursor *c, MDB_cursor_op op, MDB_val *key, MDB_val *ret)
+{
+	struct kv_record rec;
+	int r = c->finger.depth ? kv_db_walked(c->txn->db, kv_finger_get(&c->finger, false, &rec)) : -ENOENT;
+	if (r == 0)
+		r = result(c->txn, c->table, mdb_cursor_open(c->txn->mdb, c->txn->db->trees[c->table], &c->mdb));
+	if (r)
+		return r;
+	*key = (MDB_val){rec.key.len, (void *)rec.key.data};
+	r = step_lmdb(c, MDB_SET_RANGE, key, ret);
+	if (op == MDB_PREV && (r == 0 || r == -ENOENT))
+		return step_lmdb(c, r ? MDB_LAST : MDB_PREV, key, ret);
+	bool same = r == 0 && key->mv_size == rec.key.len && memcmp(key->mv_data, rec.key.data, rec.key.len) == 0;
+	if (op == MDB_NEXT)
+		return same ? step_lmdb(c, op, key, ret) : r;
+	return r == 0 && !same ? -ENOENT : r;
 }
 
 static int step(struct kv_cursor *c, MDB_cursor_op op, MDB_val *key, MDB_val *ret)
 {
-	if (op != MDB_NEXT && op != MDB_PREV)
+	bool on = op == MDB_NEXT || op == MDB_PREV;
+	if (!on)
 		c->txn->descents++;
-	return c->txn->write ? step_writing(c, op, key, ret) : step_reading(c, op, key, ret);
+	if (!c->mdb && is_own(c->txn, c->table)) {
+		if (on)
+			return leave_finger(c, op, key, ret);
+		int rc = mdb_cursor_open(c->txn->mdb, c->txn->db->trees[c->table], &c->mdb);
+		if (rc)
+			return result(c->txn, c->table, rc);
+	}
+	return c->mdb ? step_lmdb(c, op, key, ret) : step_finger(c, op, key, ret);
 }
 
 static int move(struct kv_cursor *c, MDB_cursor_op op, const MDB_val *key)
@@ -323,6 +367,10 @@ int kv_cursor_prev(struct kv_cursor *c)
 
 int kv_cursor_del(struct kv_cursor *c)
 {
-	c->txn->changed = true;
-	return result(c->txn, KV_DB_GUARDED(mdb_cursor_del(c->mdb, 0)));
+	MDB_val key, v;
+	int r = c->mdb ? 0 : leave_finger(c, MDB_GET_CURRENT, &key, &v);
+	if (r)
+		return r;
+	note_change(c->txn, c->table);
+	return result(c->txn, c->table, KV_DB_GUARDED(mdb_cursor_del(c->mdb, 0)));
 }

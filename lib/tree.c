@@ -32,7 +32,13 @@ int kv_map_open(struct kv_map *m, int fd, uint32_t page_size, uint64_t max_bytes
 		return kv_fail(ENOMEM);
 	m->parts = parts;
 	m->buf = malloc(2 * (size_t)page_size);
-	return m->buf ? 0 : kv_fail(ENOMEM);
+	if (!m->buf)
+		return kv_fail(ENOMEM);
+	struct stat st;
+	if (fstat(fd, &st))
+		return kv_fail(errno);
+	m->there = m->fresh = (uint64_t)st.st_size / page_size;
+	return 0;
 }
 
 void kv_map_set_base(struct kv_map *m, const void *in, uint64_t page_no)
@@ -190,9 +196,10 @@ static const uint8_t *page_at(struct kv_map *m, const struct kv_tree *t, uint64_
 	if (!m->base && m->in_buf[level & 1] == no)
 		return m->buf + (size_t)(level & 1) * m->page_size;
 	const uint8_t *page = m->base ? m->base + no * m->page_size : read_page(m, no, level);
-	struct kv_map_part *part = m->base ? part_of(m, no) : NULL;
+	struct kv_map_part *part = m->base && no < m->fresh ? part_of(m, no) : NULL;
+	bool sound = m->base && (no >= m->fresh || (part && has_bit(part->sound, no)));
 	/* what it is may have changed since it was checked, if it was free meanwhile */
-	if (!page || (part && has_bit(part->sound, no) && kv_page_is(page, no, leaf ? KV_PAGE_LEAF : KV_PAGE_BRANCH)))
+	if (!page || (sound && kv_page_is(page, no, leaf ? KV_PAGE_LEAF : KV_PAGE_BRANCH)))
 		return page;
 	const char *why = kv_page_fault(page, no, m->page_size, leaf);
 	if (!why)
@@ -456,9 +463,10 @@ int kv_tree_named(struct kv_map *m, const struct kv_tree *main, const char *name
 	return r == -ENOENT ? 0 : r;
 }
 
-/* The pages left of, on, and right of the way to a key, at one level; NULL: there is none. */
+/* The pages on, and with `beside` left and right of the way to a key, at one level; NULL: there is none. */
 struct lanes {
 	const uint8_t *left, *way, *right;
+	bool beside;
 };
 
 static const uint8_t *own_child_at(struct kv_map *m, const struct kv_tree *t, const uint8_t *page, unsigned at, unsigned level)
@@ -470,22 +478,24 @@ static int prepare_level(struct kv_map *m, const struct kv_tree *t, unsigned at,
 {
 	struct lanes up = *l;
 	unsigned n = kv_page_count(up.way);
-	bool left = at > 0 || up.left, right = at + 1 < n || up.right;
+	bool left = l->beside && (at > 0 || up.left), right = l->beside && (at + 1 < n || up.right);
 	l->way = own_child_at(m, t, up.way, at, level);
-	l->left = at > 0 ? own_child_at(m, t, up.way, at - 1, level)
-		  : left ? own_child_at(m, t, up.left, kv_page_count(up.left) - 1, level)
-			 : NULL;
-	l->right = at + 1 < n ? own_child_at(m, t, up.way, at + 1, level) : right ? own_child_at(m, t, up.right, 0, level) : NULL;
+	l->left = !left    ? NULL
+		  : at > 0 ? own_child_at(m, t, up.way, at - 1, level)
+			   : own_child_at(m, t, up.left, kv_page_count(up.left) - 1, level);
+	l->right = !right       ? NULL
+		   : at + 1 < n ? own_child_at(m, t, up.way, at + 1, level)
+				: own_child_at(m, t, up.right, 0, level);
 	return !l->way || (left && !l->left) || (right && !l->right) ? -EUCLEAN : 0;
 }
 
-int kv_tree_prepare(struct kv_map *m, const struct kv_tree *t, const void *key, size_t len)
+int kv_tree_prepare(struct kv_map *m, const struct kv_tree *t, const void *key, size_t len, bool beside)
 {
 	struct kv_bytes value;
 	int r = check_depth(m, t);
 	if (r)
 		return r == -ENOENT ? 0 : r;
-	struct lanes l = {.way = page_at(m, t, t->root, 0, (struct span){0})};
+	struct lanes l = {.way = page_at(m, t, t->root, 0, (struct span){0}), .beside = beside};
 	r = l.way ? 0 : -EUCLEAN;
 	for (unsigned level = 0; r == 0 && level + 1 < t->depth; level++)
 		r = prepare_level(m, t, kv_page_search(l.way, false, t->numbers, key, len), level, &l);

@@ -142,7 +142,7 @@ static int find(struct world *w, const char *key)
 
 static int prepare(struct world *w, const char *key)
 {
-	return kv_tree_prepare(&w->map, &w->tree, key, strlen(key));
+	return kv_tree_prepare(&w->map, &w->tree, key, strlen(key), true);
 }
 
 static int walk(struct world *w, bool back, int *ret_n)
