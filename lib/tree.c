@@ -483,9 +483,7 @@ static int prepare_level(struct kv_map *m, const struct kv_tree *t, unsigned at,
 	l->left = !left    ? NULL
 		  : at > 0 ? own_child_at(m, t, up.way, at - 1, level)
 			   : own_child_at(m, t, up.left, kv_page_count(up.left) - 1, level);
-	l->right = !right       ? NULL
-		   : at + 1 < n ? own_child_at(m, t, up.way, at + 1, level)
-				: own_child_at(m, t, up.right, 0, level);
+	l->right = !right ? NULL : at + 1 < n ? own_child_at(m, t, up.way, at + 1, level) : own_child_at(m, t, up.right, 0, level);
 	return !l->way || (left && !l->left) || (right && !l->right) ? -EUCLEAN : 0;
 }
 

@@ -112,6 +112,119 @@ static void a_cursor_deletes_its_way_through(void **state)
 	kvfs_close(store);
 }
 
+/* ---- a cursor whose tree is changed under it ---- */
+
+#define MODEL_KEYS 600
+
+struct model {
+	struct kv_txn txn;
+	struct kv_cursor c;
+	enum kv_table table;
+	bool has[MODEL_KEYS];
+	int at; /* the key that the cursor stands at, or stood at when it was deleted; -1: it is nowhere */
+	struct support_rng rng;
+};
+
+static int chance(struct model *m, int n)
+{
+	return (int)support_below(&m->rng, (uint64_t)n);
+}
+
+/* The first key of the model from `i` on, upwards or downwards; -1: none. */
+static int from(const struct model *m, int i, int step)
+{
+	while (i >= 0 && i < MODEL_KEYS && !m->has[i])
+		i += step;
+	return i < MODEL_KEYS ? i : -1;
+}
+
+static void change(struct model *m, int i, bool put_it)
+{
+	static const char filler[200];
+	struct iovec part = {(void *)filler, (size_t)chance(m, sizeof filler)};
+	char key[8];
+	snprintf(key, sizeof key, "%05d", i);
+	assert_int_equal(put_it ? kv_db_put(&m->txn, m->table, key, 5, &part, 1) : kv_db_del(&m->txn, m->table, key, 5),
+		put_it || m->has[i] ? 0 : -ENOENT);
+	m->has[i] = put_it;
+}
+
+static void expect(struct model *m, int r, int at)
+{
+	char key[16];
+	snprintf(key, sizeof key, "%05d", at);
+	assert_int_equal(r, at < 0 ? -ENOENT : 0);
+	if (at >= 0)
+		assert_key(&m->c, key);
+	m->at = at;
+}
+
+static void turn(struct model *m)
+{
+	char key[8];
+	int i = chance(m, MODEL_KEYS);
+	snprintf(key, sizeof key, "%05d", i);
+	int turns = m->at < 0 ? 3 : m->has[m->at] ? 8 : 5; /* after a deletion where it stands it moves */
+	switch (chance(m, turns)) {
+	case 0:
+		return expect(m, kv_cursor_seek(&m->c, key, 5), from(m, i, 1));
+	case 1:
+		return expect(m, kv_cursor_seek_before(&m->c, key, 5), from(m, i - 1, -1));
+	case 2:
+		return expect(m, kv_cursor_last(&m->c), from(m, MODEL_KEYS - 1, -1));
+	case 3:
+		return expect(m, kv_cursor_prev(&m->c), from(m, m->at - 1, -1));
+	case 4:
+		return expect(m, kv_cursor_next(&m->c), from(m, m->at + 1, 1));
+	case 5: /* LMDB's cursor that stood at the end may not see what is put behind it: nobody here does that */
+		return change(m, i % (m->at + 1), true);
+	case 6:
+		return change(m, i % 8 ? i : m->at, false);
+	default:
+		assert_ok(kv_cursor_del(&m->c));
+		m->has[m->at] = false;
+	}
+}
+
+static int commit_unflushed(struct kv_txn *txn)
+{
+	txn->unflushed = true;
+	return kv_db_commit(txn, KV_SYNC_LEVEL);
+}
+
+/* Reading, it follows the tree as the transaction found it; from the first change on, the tree as it becomes. */
+static void a_cursor_goes_on_where_it_stood(void **state)
+{
+	(void)state;
+	struct kvfs_store *store = open_at(support_store_path());
+	struct model m = {.rng = support_rng(1)};
+	for (int round = 0; round < 400; round++) {
+		m.table = round % 2 ? KV_XATTR : KV_GARBAGE;
+		m.at = -1;
+		memset(m.has, 0, sizeof m.has);
+		assert_ok(kv_db_write(store->core->db, &m.txn));
+		for (int i = chance(&m, MODEL_KEYS); i > 0; i--)
+			change(&m, chance(&m, MODEL_KEYS), true);
+		if (round % 4 < 2) {
+			assert_ok(commit_unflushed(&m.txn));
+			assert_ok(kv_db_write(store->core->db, &m.txn));
+		}
+		assert_ok(kv_cursor_open(&m.txn, m.table, &m.c));
+		for (int i = 0; i < 200; i++)
+			turn(&m);
+		kv_cursor_close(&m.c);
+		kv_db_abort(&m.txn);
+		assert_ok(kv_db_write(store->core->db, &m.txn));
+		for (int i = 0; i < MODEL_KEYS; i++) {
+			char key[8];
+			snprintf(key, sizeof key, "%05d", i);
+			(void)!kv_db_del(&m.txn, m.table, key, 5);
+		}
+		assert_ok(commit_unflushed(&m.txn));
+	}
+	kvfs_close(store);
+}
+
 static void a_read_is_one_state(void **state)
 {
 	(void)state;
@@ -334,6 +447,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(cursors_stay_in_their_table),
 		cmocka_unit_test(a_cursor_deletes_its_way_through),
+		cmocka_unit_test(a_cursor_goes_on_where_it_stood),
 		cmocka_unit_test(a_read_is_one_state),
 		cmocka_unit_test(a_flipped_bit_is_seen_in_every_table),
 		cmocka_unit_test(damaged_garbage_stops_nobody),
