@@ -353,7 +353,8 @@ int kv_db_read(struct kv_db *db, struct kv_txn *ret)
 	}
 	ret->db = db;
 	ret->mdb = mdb;
-	ret->write = ret->changed = false;
+	ret->write = ret->changed = ret->broken = false;
+	ret->own = 0;
 	ret->txnid = mdb_txn_id(mdb);
 	ret->descents = 0;
 	ret->bytes_put = 0;
