@@ -312,7 +312,7 @@ static int step(struct kv_cursor *c, MDB_cursor_op op, MDB_val *key, MDB_val *re
 
 static int move(struct kv_cursor *c, MDB_cursor_op op, const MDB_val *key)
 {
-	MDB_val k = key ? *key : (MDB_val){0}, v = {0};
+	MDB_val k = key ? *key : (MDB_val){0, (void *)""}, v = {0};
 	int r = step(c, op, &k, &v);
 	if (r)
 		return r;

@@ -54,7 +54,7 @@ static struct kv_lmdb_node *add(struct world *w, uint64_t no, const void *key, s
 
 static void add_child(struct world *w, uint64_t no, const char *key, uint64_t child)
 {
-	add(w, no, key, strlen(key), NULL, 0)->lo = (uint16_t)child;
+	add(w, no, key, strlen(key), "", 0)->lo = (uint16_t)child;
 }
 
 static void add_free(struct world *w, uint64_t txn, const uint64_t *pages, uint64_t n)
