@@ -169,7 +169,7 @@ static void test_finding(void **state)
 	struct world *w = *state;
 	struct kv_finger p;
 	struct kv_record rec;
-	char key[8], want[8];
+	char key[16], want[16];
 	for (int i = 8; i < 42; i++) {
 		sprintf(key, "key%02d", i);
 		bool there = i >= 10 && i < 40 && i % 2 == 0;
