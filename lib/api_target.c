@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "api.h"
+#include "ballast.h"
 #include "create.h"
 #include "err.h"
 
@@ -41,7 +42,7 @@ int kv_target_find(const char *dest, const char *what, struct kv_target *ret, st
 
 static int empty(int dirfd)
 {
-	static const char *const files[] = {"FORMAT", "data.mdb", "lock.mdb", "doors", "sync"};
+	static const char *const files[] = {"FORMAT", "data.mdb", "lock.mdb", "doors", "sync", KV_BALLAST_NAME};
 	kv_remove_new(dirfd);
 	for (size_t i = 0; i < KV_ARRAY_LEN(files); i++)
 		if (unlinkat(dirfd, files[i], 0) && errno != ENOENT)

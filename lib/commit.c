@@ -14,8 +14,11 @@
 #include "commit.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <semaphore.h>
+#include <unistd.h>
 
+#include "ballast.h"
 #include "durable.h"
 #include "err.h"
 #include "feed.h"
@@ -340,6 +343,45 @@ static void lead(struct kv_core *core, struct kv_waiting *self)
 	}
 }
 
+/* ---- a full disk ---- */
+
+static int is_other(void *arg, const struct kv_change *c)
+{
+	(void)arg;
+	return c->rec.kind != KV_CHANGE_DELETE;
+}
+
+/* Was it refused for want of room, and would make some?  If it did not even begin, what failed is what deletions need, too. */
+static bool needs_ballast(const struct kv_waiting *w)
+{
+	struct kv_change c;
+	bool began = w->ed.doors;
+	return (w->result == -ENOSPC || w->result == -EDQUOT) && (!began || w->ed.changes.len) &&
+	       kv_changes_walk(w->ed.changes.buf, w->ed.changes.len, &c, is_other, NULL) == 0;
+}
+
+static void run(struct kv_core *core, struct kv_waiting *self)
+{
+	sem_init(&self->woken, 0, 0);
+	if (!enqueue(core, self))
+		while (sem_wait(&self->woken))
+			; /* a signal came */
+	if (self->leads)
+		lead(core, self);
+	sem_destroy(&self->woken);
+}
+
+static void run_on_ballast(struct kv_core *core, struct kv_waiting *self)
+{
+	KV_FD int dirfd = open(core->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (dirfd < 0 || !kv_ballast_drop(dirfd))
+		return;
+	kv_changes_free(&self->ed.changes);
+	*self = (struct kv_waiting){.fn = self->fn, .arg = self->arg};
+	run(core, self);
+	kv_ballast_fill(dirfd, true);
+}
+
 int kv_commit(struct kv_core *core, kv_edit_fn *fn, void *arg)
 {
 	struct kv_waiting self = {.fn = fn, .arg = arg};
@@ -348,16 +390,12 @@ int kv_commit(struct kv_core *core, kv_edit_fn *fn, void *arg)
 		return r;
 	/* a thread that is cancelled would leave the others waiting for it, or for what was on its stack */
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
-	sem_init(&self.woken, 0, 0);
-	if (!enqueue(core, &self))
-		while (sem_wait(&self.woken))
-			; /* a signal came */
-	if (self.leads)
-		lead(core, &self);
+	run(core, &self);
+	if (needs_ballast(&self))
+		run_on_ballast(core, &self);
 	if (self.result == 0)
 		kv_feed_tell(core, &self.ed);
 	kv_changes_free(&self.ed.changes);
-	sem_destroy(&self.woken);
 	pthread_setcancelstate(cancel, NULL);
 	return self.result;
 }

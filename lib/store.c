@@ -11,6 +11,7 @@
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
 
+#include "ballast.h"
 #include "core.h"
 #include "create.h"
 #include "durable.h"
@@ -264,6 +265,8 @@ static int open_core(
 		r = kv_durable_open(core, dirfd);
 		if (r)
 			kv_explain(err, -r, "%s", strerror(-r));
+		else
+			kv_ballast_fill(dirfd, false);
 	}
 	return r;
 }

@@ -412,6 +412,7 @@ static bool mount_small(const char *path, const char *size)
 struct full {
 	const char *dir;
 	char path[200];
+	enum kvfs_durability level;
 };
 
 /* Fills the disk from inside and outside, and wants all that was acknowledged. */
@@ -458,6 +459,47 @@ static int fill_child(void *arg)
 	return 0;
 }
 
+/* Not a page is free, in the file or on the disk: puts of a byte fail, deletions do not, and what they free is used. */
+static int no_page_child(void *arg)
+{
+	struct full *f = arg;
+	struct kvfs_options opt = {.size = sizeof(opt), .flags = KVFS_CREATE, .durability = f->level};
+	struct kvfs_store *store;
+	char key[40], value[3000], filler[220];
+	int n = 0, rc = 0;
+
+	CHECK(kvfs_open(f->path, &opt, &store, NULL) == 0);
+	snprintf(filler, sizeof(filler), "%s/filler", f->dir);
+	int fd = open(filler, O_WRONLY | O_CREAT, 0600);
+	CHECK(fd >= 0);
+	for (; rc == 0 && n < 20000; n++) {
+		api_fill(value, sizeof(value), (uint64_t)n);
+		snprintf(key, sizeof(key), "k%d", n);
+		rc = kvfs_put(store, key, value, sizeof(value), NULL, NULL);
+	}
+	CHECK(rc == -ENOSPC);
+	for (int failed = 0, i = 0; failed < 20 && i < 20000; i++) { /* what is free in the file */
+		while (write(fd, value, 512) > 0)
+			;
+		snprintf(key, sizeof(key), "small%d", i);
+		failed = kvfs_put(store, key, "v", 1, NULL, NULL) == -ENOSPC ? failed + 1 : 0;
+	}
+	int deleted = 0, first = -1;
+	for (int i = 0; i < n - 1; i++) {
+		snprintf(key, sizeof(key), "k%d", i);
+		rc = kvfs_del(store, key);
+		deleted += rc == 0;
+		if (rc && first < 0)
+			first = i;
+	}
+	fprintf(stderr, "\tdeleted %d of %d without a free page; the first that failed: %d\n", deleted, n - 1, first);
+	CHECK(deleted == n - 1);
+	CHECK(kvfs_put(store, "again", value, sizeof(value), NULL, NULL) == 0);
+	close(fd);
+	kvfs_close(store);
+	return 0;
+}
+
 /* The same handle goes on when there is space again; streams and transactions that do not fit change nothing. */
 static int grow_child(void *arg)
 {
@@ -491,9 +533,9 @@ static int grow_child(void *arg)
 	return 0;
 }
 
-static void on_small_disk(struct api *a, const char *size, api_child_fn *fn)
+static void on_small_disk_at(struct api *a, const char *size, api_child_fn *fn, enum kvfs_durability level)
 {
-	struct full f = {.dir = a->path};
+	struct full f = {.dir = a->path, .level = level};
 
 	if (!mount_small(a->path, size))
 		skip();
@@ -501,6 +543,21 @@ static void on_small_disk(struct api *a, const char *size, api_child_fn *fn)
 	int status = api_wait(api_fork(fn, &f, 60));
 	assert_int_equal(umount2(a->path, MNT_DETACH), 0);
 	assert_int_equal(status, 0);
+}
+
+static void on_small_disk(struct api *a, const char *size, api_child_fn *fn)
+{
+	on_small_disk_at(a, size, fn, KVFS_FULL);
+}
+
+static void test_no_page_free(void **state)
+{
+	on_small_disk_at(*state, "12m", no_page_child, KVFS_FULL);
+}
+
+static void test_no_page_free_relaxed(void **state)
+{
+	on_small_disk_at(*state, "12m", no_page_child, KVFS_RELAXED);
 }
 
 static void test_full_disk(void **state)
@@ -603,6 +660,8 @@ int main(void)
 		API_TEST_DIR(test_rot),
 		API_TEST_DIR(test_damage_is_named),
 		API_TEST_DIR(test_full_disk),
+		API_TEST_DIR(test_no_page_free),
+		API_TEST_DIR(test_no_page_free_relaxed),
 		API_TEST_DIR(test_disk_that_grows),
 		API_TEST_DIR(test_creation_on_full_disk),
 		API_TEST_DIR(test_file_size_limit),
