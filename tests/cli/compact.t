@@ -14,6 +14,7 @@ x
 whole
 $ ls -A store
 FORMAT
+ballast
 data.mdb
 doors
 lock.mdb
@@ -26,6 +27,7 @@ kvfs: compact: '@HOME/store': the store is in use by process N (command)
 [143]
 $ ls -A store; kvfs compact x
 FORMAT
+ballast
 data.mdb
 doors
 lock.mdb
@@ -38,5 +40,6 @@ $ kvfs -s none compact
 # What a crash left goes.
 $ mkdir store/.new; touch store/.new/data.mdb; kvfs compact >/dev/null; ls -A store
 FORMAT
+ballast
 data.mdb
 doors

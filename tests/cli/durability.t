@@ -1,6 +1,7 @@
 # Levels of durability: on the command line, in the environment; what is told of them.
 $ S=$HOME/.local/share/kvfs/default; kvfs put a 1; ls $S
 FORMAT
+ballast
 data.mdb
 doors
 lock.mdb
@@ -8,6 +9,7 @@ $ kvfs --durability relaxed put a 2; kvfs info | grep commits
       commits: flushed each
 $ ls $S; stat -c '%a %s' $S/sync
 FORMAT
+ballast
 data.mdb
 doors
 lock.mdb
