@@ -182,19 +182,6 @@ static bool wanted(struct kv_walk *w, uint32_t type)
 	return match_prefix(w) == 1;
 }
 
-/* Leaves the top frame; in reverse its directory's turn has come.  True when there is something to list. */
-static bool leave(struct kv_walk *w, struct kv_dirent *ret)
-{
-	struct kv_walk_frame top = w->frames[--w->depth];
-	if (w->depth == 0) {
-		w->done = true;
-		return false;
-	}
-	w->path[top.len] = 0;
-	*ret = (struct kv_dirent){.ino = top.ino, .type = S_IFDIR};
-	return w->flags & KVFS_LIST_REVERSE && wanted(w, S_IFDIR);
-}
-
 /* Past the names with the prefix (of a directory on its way: past that one name) there are none again. */
 static bool past_prefix(const struct kv_walk *w)
 {
@@ -211,19 +198,41 @@ static bool past_prefix(const struct kv_walk *w)
 	return w->flags & KVFS_LIST_REVERSE ? cmp < 0 : cmp > 0;
 }
 
-/* Into the directory that the walk stands on.  Its record says which entry is its only one (N2): else a crafted store could lead in circles. */
-static int enter(struct kv_walk *w, struct kv_txn *txn, uint64_t ino)
+/* Does the entry that the walk stands on lead to this directory?  The directory's record says which is its only one (N2).  1, 0, error. */
+static int is_its_entry(const struct kv_walk *w, struct kv_txn *txn, uint64_t ino)
 {
 	const struct kv_walk_frame *f = &w->frames[w->depth - 1];
 	const char *name = w->path + f->len + (f->len > 0);
 	struct kv_inode inode;
 	int r = kv_inode_get(txn, ino, &inode);
-	if (r == -ENOENT || (r == 0 && (inode.rec.parent != f->ino || inode.rec.name_len != strlen(name) ||
-					       memcmp(inode.name, name, strlen(name)) != 0))) {
+	if (r)
+		return r == -ENOENT ? 0 : r;
+	return inode.rec.parent == f->ino && inode.rec.name_len == strlen(name) && memcmp(inode.name, name, strlen(name)) == 0;
+}
+
+/* A crafted store could lead in circles. */
+static int enter(struct kv_walk *w, struct kv_txn *txn, uint64_t ino)
+{
+	int r = is_its_entry(w, txn, ino);
+	if (r == 0) {
 		kv_db_set_damage(txn->db, "an entry leads to a directory that has another");
 		return kv_fail(EUCLEAN);
 	}
-	return r ? r : push(w, ino, strlen(w->path));
+	return r < 0 ? r : push(w, ino, strlen(w->path));
+}
+
+/* Leaves the top frame; in reverse its directory's turn has come, if it is still there: the walk may have entered it in an earlier transaction.
+ * 1 there is something to list, 0, error. */
+static int leave(struct kv_walk *w, struct kv_txn *txn, struct kv_dirent *ret)
+{
+	struct kv_walk_frame top = w->frames[--w->depth];
+	if (w->depth == 0) {
+		w->done = true;
+		return 0;
+	}
+	w->path[top.len] = 0;
+	*ret = (struct kv_dirent){.ino = top.ino, .type = S_IFDIR};
+	return w->flags & KVFS_LIST_REVERSE && wanted(w, S_IFDIR) ? is_its_entry(w, txn, top.ino) : 0;
 }
 
 int kv_walk_next(struct kv_walk *w, struct kv_cursor *c, struct kv_dirent *ret)
@@ -232,8 +241,9 @@ int kv_walk_next(struct kv_walk *w, struct kv_cursor *c, struct kv_dirent *ret)
 	while (!w->done) {
 		int r = step(w, c, ret);
 		if (r == -ENOENT || (r == 0 && past_prefix(w))) {
-			if (leave(w, ret))
-				return 1;
+			r = leave(w, c->txn, ret);
+			if (r)
+				return r;
 			continue;
 		}
 		if (r)

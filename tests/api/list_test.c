@@ -379,6 +379,32 @@ static void test_changes_while_it_moves(void **state)
 	}
 }
 
+/* In reverse a directory comes after what is in it: meanwhile it may have gone, or have another name. */
+static void test_directories_that_go_meanwhile(void **state)
+{
+	struct api *a = *state;
+	struct kvfs_list_options opt = {
+		.size = sizeof(opt), .flags = KVFS_LIST_RECURSIVE | KVFS_LIST_REVERSE | KVFS_LIST_STAT, .from = "b"};
+	struct kvfs_entry e;
+	struct kvfs_cursor *cur;
+
+	assert_ok(api_put(a->store, "a", "before"));
+	assert_ok(api_put(a->store, "b", "before"));
+	for (int renamed = 0; renamed < 2; renamed++) {
+		put_many(a->store, "d/d", 300);
+		assert_ok(kvfs_list(a->store, "", &opt, &cur));
+		assert_int_equal(kvfs_cursor_next(cur, &e), 1);
+		assert_string_equal(e.name, "some-rather-long-name-00000299");
+		assert_ok(renamed ? kvfs_rename(a->store, "d", "z", 0) : kvfs_del_tree(a->store, "d", NULL));
+		while (strcmp(e.key, "b") != 0) {
+			assert_false(S_ISDIR(e.st.mode) && renamed && !strcmp(e.key, "d"));
+			assert_int_equal(kvfs_cursor_next(cur, &e), 1);
+		}
+		assert_int_equal(kvfs_cursor_next(cur, &e), 0);
+		kvfs_cursor_close(cur);
+	}
+}
+
 /* In a transaction the list is of its snapshot, whatever goes on. */
 static void test_transaction_lists_its_snapshot(void **state)
 {
@@ -413,6 +439,7 @@ int main(void)
 		API_TEST(test_many_keys_in_little_memory),
 		API_TEST(test_from_is_found),
 		API_TEST(test_changes_while_it_moves),
+		API_TEST(test_directories_that_go_meanwhile),
 		API_TEST(test_transaction_lists_its_snapshot),
 	};
 
