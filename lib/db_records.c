@@ -124,7 +124,8 @@ int kv_db_tree(struct kv_txn *txn, enum kv_table table, const struct kv_tree **r
 	if (trees->known >> table & 1)
 		return 0;
 	const char *name = table_names[table];
-	int r = txn->write ? kv_tree_prepare(map, &trees->main, name, strlen(name), false) : 0; /* a commit writes the root there */
+	int r = txn->write ? kv_tree_prepare(map, &trees->main, name, strlen(name), KV_UNCHANGED)
+			   : 0; /* a commit writes the root there */
 	if (r == 0)
 		r = kv_tree_named(map, &trees->main, name, tree, NULL);
 	if (r == -ENOENT) {
@@ -136,12 +137,12 @@ int kv_db_tree(struct kv_txn *txn, enum kv_table table, const struct kv_tree **r
 	return kv_db_walked(txn->db, r);
 }
 
-/* Before LMDB goes to a record, or to a place between two; `beside`: and on from there. */
-static int prepare(struct kv_txn *txn, enum kv_table table, const MDB_val *key, bool beside)
+/* Before LMDB goes to a record, or to a place between two; `left` as kv_tree_prepare() takes it. */
+static int prepare(struct kv_txn *txn, enum kv_table table, const MDB_val *key, uint64_t left)
 {
 	const struct kv_tree *tree;
 	int r = kv_db_tree(txn, table, &tree);
-	return r ? r : kv_db_walked(txn->db, kv_tree_prepare(&txn->db->map, tree, key->mv_data, key->mv_size, beside));
+	return r ? r : kv_db_walked(txn->db, kv_tree_prepare(&txn->db->map, tree, key->mv_data, key->mv_size, left));
 }
 
 static bool record_is_sound(unsigned table, struct kv_bytes key, struct kv_bytes value)
@@ -162,7 +163,7 @@ static int find(struct kv_txn *txn, enum kv_table table, MDB_val *key, MDB_val *
 	const struct kv_tree *tree;
 	struct kv_record rec;
 	bool own = is_own(txn, table);
-	int r = own ? prepare(txn, table, key, false) : kv_db_tree(txn, table, &tree);
+	int r = own ? prepare(txn, table, key, KV_UNCHANGED) : kv_db_tree(txn, table, &tree);
 	if (r)
 		return r;
 	if (own)
@@ -191,7 +192,7 @@ int kv_db_put(struct kv_txn *txn, enum kv_table table, const void *key, size_t l
 		v.mv_size += parts[i].iov_len;
 	size_t payload = v.mv_size - sizeof head;
 	txn->descents++;
-	int r = prepare(txn, table, full_key(&full, table, key, len), false);
+	int r = prepare(txn, table, full_key(&full, table, key, len), v.mv_size);
 	if (r)
 		return r;
 	note_change(txn, table);
@@ -214,7 +215,7 @@ int kv_db_del(struct kv_txn *txn, enum kv_table table, const void *key, size_t l
 {
 	struct full_key full;
 	txn->descents++;
-	int r = prepare(txn, table, full_key(&full, table, key, len), true);
+	int r = prepare(txn, table, full_key(&full, table, key, len), 0);
 	if (r)
 		return r;
 	int rc = KV_DB_GUARDED(mdb_del(txn->mdb, txn->db->trees[table], &full.val, NULL));
@@ -268,11 +269,11 @@ static int step_lmdb(struct kv_cursor *c, MDB_cursor_op op, MDB_val *key, MDB_va
 {
 	static const uint8_t high[KEY_MAX] = {[0 ... KEY_MAX - 1] = 0xff};
 	const MDB_val end = {KEY_MAX, (void *)high};
-	int r = op == MDB_NEXT || op == MDB_PREV ? 0 : prepare(c->txn, c->table, op == MDB_LAST ? &end : key, true);
+	int r = op == MDB_NEXT || op == MDB_PREV ? 0 : prepare(c->txn, c->table, op == MDB_LAST ? &end : key, 0);
 	if (r)
 		return r;
 	r = result(c->txn, c->table, KV_DB_GUARDED(mdb_cursor_get(c->mdb, key, ret, op)));
-	return r ? r : prepare(c->txn, c->table, key, true);
+	return r ? r : prepare(c->txn, c->table, key, 0);
 }
 
 /* A finger points into the tree as it was when the transaction began; from its first change on LMDB's cursor goes on from there: MDB_NEXT,

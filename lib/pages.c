@@ -68,11 +68,10 @@ static size_t node_size(const struct kv_lmdb_node *n, bool leaf, size_t room, ui
 {
 	if (room < sizeof *n || n->key_size > KV_LMDB_KEY_MAX)
 		return 0;
-	uint64_t size = sizeof *n + n->key_size;
-	if (leaf)
-		size += n->flags & KV_NODE_OVERFLOW ? sizeof(uint64_t) : kv_node_len(n);
-	if (size > (((page_size - HEADER) / 2) & ~1u) - sizeof(uint16_t)) /* me_nodemax: two fit into each page */
+	uint64_t len = !leaf ? 0 : n->flags & KV_NODE_OVERFLOW ? sizeof(uint64_t) : kv_node_len(n);
+	if (kv_node_is_large(page_size, n->key_size, len))
 		return 0;
+	uint64_t size = sizeof *n + n->key_size + len;
 	size += size & 1;
 	return size <= room ? (size_t)size : 0;
 }

@@ -77,6 +77,13 @@ static inline uint64_t kv_node_child(const struct kv_lmdb_node *n)
 	return n->lo | (uint64_t)n->hi << 16 | (uint64_t)n->flags << 32;
 }
 
+/* Is a value so long that LMDB gives it pages of its own?  Two records fit into each page (me_nodemax). */
+static inline bool kv_node_is_large(uint32_t page_size, size_t key_len, uint64_t len)
+{
+	uint64_t most = (((page_size - sizeof(struct kv_lmdb_page)) / 2) & ~UINT64_C(1)) - sizeof(uint16_t);
+	return sizeof(struct kv_lmdb_node) + key_len + len > most;
+}
+
 bool kv_page_is(const uint8_t *page, uint64_t page_no, unsigned kind);
 /* What is wrong with a page of a tree, NULL if nothing: its header, and nodes, which lie in it and fill it.  Not looked at: the order of keys. */
 const char *kv_page_fault(const uint8_t *page, uint64_t page_no, uint32_t page_size, bool leaf);

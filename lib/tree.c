@@ -147,6 +147,14 @@ static struct span span_of(const uint8_t *page, unsigned at)
 	return (struct span){at ? kv_page_node(page, at) : NULL, at + 1 < n ? kv_page_node(page, at + 1) : NULL};
 }
 
+/* Bytes that no record of a sound page takes. */
+static size_t room_of(const uint8_t *page)
+{
+	struct kv_lmdb_page head;
+	memcpy(&head, page, sizeof head);
+	return head.upper - head.lower;
+}
+
 static int compare(bool numbers, const struct kv_lmdb_node *a, const struct kv_lmdb_node *b)
 {
 	return kv_key_compare(numbers, a->key, a->key_size, b->key, b->key_size);
@@ -215,15 +223,6 @@ static const uint8_t *page_at(struct kv_map *m, const struct kv_tree *t, uint64_
 	return page;
 }
 
-/* The same, and its keys are where they should be even if it was checked before: a page that is in two places would be freed twice. */
-static const uint8_t *own_page_at(struct kv_map *m, const struct kv_tree *t, uint64_t no, unsigned level, struct span span)
-{
-	const uint8_t *page = page_at(m, t, no, level, span);
-	if (page && !is_within(page, t, level + 1 == t->depth, span))
-		return damaged(m, no, "its keys belong to another place"), NULL;
-	return page;
-}
-
 /* The child of a branch page at `level`. */
 static const uint8_t *child_at(struct kv_map *m, const struct kv_tree *t, const uint8_t *page, unsigned at, unsigned level)
 {
@@ -279,6 +278,7 @@ void kv_finger_init(struct kv_finger *p, struct kv_map *m, const struct kv_tree 
 {
 	p->map = m;
 	p->tree = *tree;
+	p->own = false;
 	p->depth = 0;
 }
 
@@ -288,6 +288,17 @@ static int nowhere(struct kv_finger *p, int r)
 {
 	p->depth = 0;
 	return r;
+}
+
+/* The page below the last level in use. */
+static const uint8_t *below(struct kv_finger *p)
+{
+	const struct kv_finger_level *level = &p->levels[p->depth - 1];
+	const uint8_t *child = child_at(p->map, &p->tree, level->page, level->at, p->depth - 1);
+	/* a page that is in two places would be freed twice */
+	if (child && p->own && !is_within(child, &p->tree, p->depth + 1 == p->tree.depth, span_of(level->page, level->at)))
+		return damaged(p->map, page_no(child), "its keys belong to another place"), NULL;
+	return child;
 }
 
 /* From a page, which becomes the level below those in use, down to a leaf. */
@@ -301,7 +312,7 @@ static int go_down(struct kv_finger *p, const uint8_t *page, enum side side, con
 		level->at = side == FIRST ? 0 : side == LAST ? level->n - 1 : kv_page_search(page, leaf, p->tree.numbers, key, len);
 		if (leaf)
 			return 0;
-		page = child_at(p->map, &p->tree, page, level->at, p->depth - 1);
+		page = below(p);
 	}
 	return nowhere(p, -EUCLEAN);
 }
@@ -313,19 +324,25 @@ static int begin(struct kv_finger *p, enum side side, const void *key, size_t le
 	return r ? r : go_down(p, page_at(p->map, &p->tree, p->tree.root, 0, (struct span){0}), side, key, len);
 }
 
-/* Beyond the end of a leaf, or (back) before its begin.  Keys must go on rising: a crafted tree could lead in circles. */
-static int next_leaf(struct kv_finger *p, bool back)
+/* Beyond the last page in use, or (back) before it: from there to a leaf. */
+static int step_over(struct kv_finger *p, bool back)
 {
 	struct kv_finger_level *level = &p->levels[p->depth - 1];
-	const struct kv_lmdb_node *old = kv_page_node(level->page, back ? 0 : level->n - 1);
 	do {
 		if (--p->depth == 0)
 			return -ENOENT;
 		level--;
 	} while (level->at == (back ? 0 : level->n - 1));
 	level->at += back ? -1u : 1;
-	const uint8_t *child = child_at(p->map, &p->tree, level->page, level->at, p->depth - 1);
-	int r = go_down(p, child, back ? LAST : FIRST, NULL, 0);
+	return go_down(p, below(p), back ? LAST : FIRST, NULL, 0);
+}
+
+/* The same from a leaf.  Keys must go on rising: a crafted tree could lead in circles. */
+static int next_leaf(struct kv_finger *p, bool back)
+{
+	const struct kv_finger_level *level = &p->levels[p->depth - 1];
+	const struct kv_lmdb_node *old = kv_page_node(level->page, back ? 0 : level->n - 1);
+	int r = step_over(p, back);
 	if (r)
 		return r;
 	level = &p->levels[p->depth - 1];
@@ -463,50 +480,72 @@ int kv_tree_named(struct kv_map *m, const struct kv_tree *main, const char *name
 	return r == -ENOENT ? 0 : r;
 }
 
-/* The pages on, and with `beside` left and right of the way to a key, at one level; NULL: there is none. */
-struct lanes {
-	const uint8_t *left, *way, *right;
-	bool beside;
-};
+/* ---- before LMDB changes a tree ----
+ *
+ * Which pages LMDB will come to is to be known from the tree as it was before the transaction, for of those that this has changed nothing is seen here.
+ * It joins a leaf that is less than a quarter full with one beside it, a branch page that has one child left with one beside that; it looks for the
+ * least key below a branch page, and who moves a least key leaves what was before it to the page on the left.  So it comes to an unchanged page only from
+ * one beside which that is at its level, or by the way down along an edge of such a one.
+ *
+ * Between a leaf from which something was taken and that page are leaves from which nothing was: all of their records are now in the leaf that LMDB joins, so
+ * they had less than a quarter of a page.  If it joins a branch page over leaves, that one's are in a single leaf; one level further up in three, for the
+ * last child that a branch page is left with was made of one with one child and one with two at most; above, there are two of a kind at
+ * each level on the way up, however large. */
 
-static const uint8_t *own_child_at(struct kv_map *m, const struct kv_tree *t, const uint8_t *page, unsigned at, unsigned level)
+enum { SIBLINGS = 3 };
+
+/* To one side of a leaf, up to the first page that LMDB cannot come to. */
+static int look_beside(const struct kv_finger *from, bool back)
 {
-	return own_page_at(m, t, kv_node_child(kv_page_node(page, at)), level + 1, span_of(page, at));
+	struct kv_finger p = *from, edge;
+	const unsigned depth = p.tree.depth;
+	size_t room = p.map->page_size - HEADER, reach = depth > 3 ? 3 * room + 1 : depth > 2 ? room + 1 : room / 4;
+	int r = 0;
+	for (size_t seen = 0; r == 0 && seen < reach;) {
+		r = next_leaf(&p, back);
+		if (r == 0)
+			seen += room - room_of(p.levels[depth - 1].page);
+	}
+	for (unsigned up = 1; up + 4 <= depth; up++)
+		for (unsigned i = 0; r == 0 && i < SIBLINGS; i++) {
+			p.depth = depth - up;
+			r = step_over(&p, back);
+			edge = p;
+			edge.depth = depth - up - 1;
+			if (r == 0)
+				r = go_down(&edge, below(&edge), back ? FIRST : LAST, NULL, 0);
+		}
+	return r == -ENOENT ? 0 : r;
 }
 
-static int prepare_level(struct kv_map *m, const struct kv_tree *t, unsigned at, unsigned level, struct lanes *l)
+/* Bytes in its leaf, of a value. */
+static uint64_t bytes_in_leaf(const struct kv_map *m, size_t key_len, uint64_t len)
 {
-	struct lanes up = *l;
-	unsigned n = kv_page_count(up.way);
-	bool left = l->beside && (at > 0 || up.left), right = l->beside && (at + 1 < n || up.right);
-	l->way = own_child_at(m, t, up.way, at, level);
-	l->left = !left    ? NULL
-		  : at > 0 ? own_child_at(m, t, up.way, at - 1, level)
-			   : own_child_at(m, t, up.left, kv_page_count(up.left) - 1, level);
-	l->right = !right ? NULL : at + 1 < n ? own_child_at(m, t, up.way, at + 1, level) : own_child_at(m, t, up.right, 0, level);
-	return !l->way || (left && !l->left) || (right && !l->right) ? -EUCLEAN : 0;
+	return kv_node_is_large(m->page_size, key_len, len) ? sizeof(uint64_t) : len;
 }
 
-int kv_tree_prepare(struct kv_map *m, const struct kv_tree *t, const void *key, size_t len, bool beside)
+int kv_tree_prepare(struct kv_map *m, const struct kv_tree *t, const void *key, size_t len, uint64_t left)
 {
+	struct kv_finger p;
 	struct kv_bytes value;
-	int r = check_depth(m, t);
+	kv_finger_init(&p, m, t);
+	p.own = true;
+	int r = begin(&p, BY_KEY, key, len);
 	if (r)
 		return r == -ENOENT ? 0 : r;
-	struct lanes l = {.way = page_at(m, t, t->root, 0, (struct span){0}), .beside = beside};
-	r = l.way ? 0 : -EUCLEAN;
-	for (unsigned level = 0; r == 0 && level + 1 < t->depth; level++)
-		r = prepare_level(m, t, kv_page_search(l.way, false, t->numbers, key, len), level, &l);
-	if (r)
+	const struct kv_finger_level *level = &p.levels[p.depth - 1];
+	bool fewer = left == 0;
+	if (level->at < level->n && compare_key(&p, key, len) == 0) {
+		const struct kv_lmdb_node *node = kv_page_node(level->page, level->at);
+		/* LMDB frees as many pages as the first of them says */
+		r = value_of(m, t, node, &value);
+		uint64_t now = node->flags & KV_NODE_OVERFLOW ? sizeof(uint64_t) : kv_node_len(node);
+		fewer |= left != KV_UNCHANGED && bytes_in_leaf(m, len, left) < now;
+	}
+	if (r || !fewer)
 		return r;
-	unsigned at = kv_page_search(l.way, true, t->numbers, key, len);
-	if (at == kv_page_count(l.way))
-		return 0;
-	const struct kv_lmdb_node *node = kv_page_node(l.way, at);
-	/* LMDB frees as many pages as the first of them says */
-	if (kv_key_compare(t->numbers, node->key, node->key_size, key, len) == 0)
-		return value_of(m, t, node, &value);
-	return 0;
+	r = look_beside(&p, true);
+	return r ? r : look_beside(&p, false);
 }
 
 /* ---- what is free ---- */

@@ -3,8 +3,8 @@
  *  M1  No page is used before this process has checked it: that it is the page it says, its records lie in it and fill it, their
  *      keys rise, and lie in the range of what leads to it.  A bit for each page remembers.
  *  M2  Readers read here, and no call of theirs reads a page through LMDB, which would follow a damaged one anywhere.
- *  M3  Before LMDB goes into a tree, each page that it may come to has been checked: those on the way to the key; where it deletes, those
- *      beside it at each level, for then it moves records between neighbours; and the list of free pages, from which it takes those that it writes.
+ *  M3  Before LMDB goes into a tree, each page that it may come to has been checked: those on the way to the key; where records get fewer or
+ *      smaller, so many beside it as LMDB may join (tree.c says how many); and the list of free pages, from which it takes those that it writes.
  *
  *  M4  That a record is absent is believed only if the records on both sides of its place are where they should be, and all in its leaf
  *      are sound: else it may be one of those whose key rotted, or a branch page may have led past it.
@@ -66,8 +66,10 @@ int kv_tree_find(
 /* The tree that a record of the main tree is the root of; ret_record may be NULL. */
 int kv_tree_named(
 	struct kv_map *map, const struct kv_tree *main, const char *name, struct kv_tree *ret, struct kv_record *ret_record);
-/* M3 for a key: 0, -EUCLEAN.  `beside`: a record is taken away, or a cursor moves on from there. */
-int kv_tree_prepare(struct kv_map *map, const struct kv_tree *tree, const void *key, size_t len, bool beside);
+/* M3 for a key: 0, -EUCLEAN.  `left`: how many bytes its record will have then; 0: it is taken away, or a cursor moves on from there;
+ * KV_UNCHANGED: as many as now. */
+#define KV_UNCHANGED UINT64_MAX
+int kv_tree_prepare(struct kv_map *map, const struct kv_tree *tree, const void *key, size_t len, uint64_t left);
 /* Page numbers and records in the free tree. */
 int kv_tree_count_free(struct kv_map *map, const struct kv_tree *free, uint64_t *ret_pages, uint64_t *ret_txns);
 /* Whether what is listed as free may be, for about the first `most` numbers: each is a page of the file and listed once.  With `trees`, that is all other
@@ -78,6 +80,7 @@ int kv_map_check(struct kv_map *map, const struct kv_tree *free, const struct kv
 struct kv_finger {
 	struct kv_map *map;
 	struct kv_tree tree;
+	bool own; /* each page's keys are looked at again where it comes to it */
 	unsigned depth; /* levels in use; 0: it is nowhere */
 	struct kv_finger_level {
 		const uint8_t *page;

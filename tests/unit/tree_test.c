@@ -142,7 +142,7 @@ static int find(struct world *w, const char *key)
 
 static int prepare(struct world *w, const char *key)
 {
-	return kv_tree_prepare(&w->map, &w->tree, key, strlen(key), true);
+	return kv_tree_prepare(&w->map, &w->tree, key, strlen(key), 0);
 }
 
 static int walk(struct world *w, bool back, int *ret_n)
@@ -329,6 +329,24 @@ static void test_absence(void **state)
 	assert_err(find(w, "key18"), -EUCLEAN);
 }
 
+/* Who takes from a leaf may come past leaves that have little; who puts more does not. */
+static void test_how_far_lmdb_may_come(void **state)
+{
+	struct world *w = *state;
+	char large[1200] = {0};
+	head_of(w, LEAF)->lower += 2;
+	assert_err(prepare(w, "key34"), -EUCLEAN);
+	assert_err(kv_tree_prepare(&w->map, &w->tree, "key34", 5, 4), -EUCLEAN);
+	assert_ok(kv_tree_prepare(&w->map, &w->tree, "key34", 5, 5));
+	assert_ok(kv_tree_prepare(&w->map, &w->tree, "key35", 5, 4));
+	assert_ok(kv_tree_prepare(&w->map, &w->tree, "key34", 5, KV_UNCHANGED));
+	assert_err(kv_tree_prepare(&w->map, &w->tree, "key34", 5, 3000), 0); /* in pages of its own: 8 bytes here */
+	make_page(w, LEAF + 1, KV_PAGE_LEAF);
+	add(w, LEAF + 1, "key20", 5, large, sizeof large);
+	assert_ok(prepare(w, "key34"));
+	assert_err(prepare(w, "key22"), -EUCLEAN);
+}
+
 static void test_values(void **state)
 {
 	struct world *w = *state;
@@ -376,6 +394,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_depth, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_circles, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_absence, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_how_far_lmdb_may_come, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_values, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_free_lists, setup, teardown),
 	};
