@@ -130,6 +130,7 @@ static int load_trees(struct kv_db *db, MDB_txn *mdb, bool write, struct kv_tree
 	for (unsigned i = 0; i < RENEWALS_MAX; i++) {
 		uint64_t txnid = mdb_txn_id(mdb) - (write ? 1 : 0);
 		int r = kv_map_state(&db->map, txnid, &ret->main, &ret->free);
+		atomic_thread_fence(memory_order_acquire); /* the look at the newest comes after */
 		if (write || kv_db_newest(db) == txnid)
 			return kv_db_walked(db, r);
 		mdb_txn_reset(mdb);

@@ -205,8 +205,8 @@ static const uint8_t *page_at(struct kv_map *m, const struct kv_tree *t, uint64_
 		return m->buf + (size_t)(level & 1) * m->page_size;
 	const uint8_t *page = m->base ? m->base + no * m->page_size : read_page(m, no, level);
 	struct kv_map_part *part = m->base && no < m->fresh ? part_of(m, no) : NULL;
-	bool sound = m->base && (no >= m->fresh || (part && has_bit(part->sound, no)));
-	/* what it is may have changed since it was checked, if it was free meanwhile */
+	bool sound = m->base && !t->numbers && (no >= m->fresh || (part && has_bit(part->sound, no)));
+	/* what it is may have changed since it was checked, if it was free meanwhile; sound in another tree, it need not have numbers */
 	if (!page || (sound && kv_page_is(page, no, leaf ? KV_PAGE_LEAF : KV_PAGE_BRANCH)))
 		return page;
 	const char *why = kv_page_fault(page, no, m->page_size, leaf);
@@ -244,6 +244,14 @@ static uint64_t pages_of_value(const uint8_t *page)
 	return head.lower | (uint64_t)head.upper << 16;
 }
 
+/* Is this the first page of something? */
+static bool begins_there(const struct kv_map *m, uint64_t no)
+{
+	const uint8_t *page = m->base + no * m->page_size;
+	return kv_page_is(page, no, KV_PAGE_OVERFLOW) || !kv_page_fault(page, no, m->page_size, true) ||
+	       !kv_page_fault(page, no, m->page_size, false);
+}
+
 /* A value in pages of its own. */
 static int overflow(struct kv_map *m, const struct kv_tree *t, const struct kv_lmdb_node *node, struct kv_bytes *ret)
 {
@@ -256,9 +264,9 @@ static int overflow(struct kv_map *m, const struct kv_tree *t, const struct kv_l
 	if (!kv_page_is(at, page, KV_PAGE_OVERFLOW) || have < need || have > t->end - page)
 		return damaged(m, page, "no value begins there");
 	/* A value that was made shorter within its transaction keeps the pages it had.  LMDB frees as many as there are said to be, so
-	 * none of those may be the first page of anything else. */
+	 * none of those may be the first page of anything else.  What is in them is a user's. */
 	for (uint64_t i = page + need; i < page + have; i++)
-		if (!is_there(m, i, 1) || page_no(m->base + i * m->page_size) == i)
+		if (!is_there(m, i, 1) || begins_there(m, i))
 			return damaged(m, page, "its header is damaged");
 	*ret = (struct kv_bytes){at + HEADER, len};
 	return 0;

@@ -363,6 +363,23 @@ static void test_values(void **state)
 	}
 	*head_of(w, BIG) = good;
 	assert_ok(find(w, "key28"));
+	/* what is left of a longer one may be any bytes, a page's number, too */
+	head_of(w, BIG)->lower = 3;
+	memset(page_of(w, BIG + 2) + 8, 'x', PAGE - 8);
+	assert_ok(find(w, "key28"));
+}
+
+/* A page that is sound in one tree, and in the tree of numbers as well. */
+static void test_keys_that_are_no_numbers(void **state)
+{
+	struct world *w = *state;
+	uint64_t pages, txns, none = 0;
+	make_page(w, LEAF, KV_PAGE_LEAF);
+	add(w, LEAF, "abc", 3, &none, sizeof none);
+	assert_ok(find(w, "abc"));
+	w->free.root = LEAF;
+	assert_err(kv_tree_count_free(&w->map, &w->free, &pages, &txns), -EUCLEAN);
+	assert_err(check(w), -EUCLEAN);
 }
 
 static void test_free_lists(void **state)
@@ -396,6 +413,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_absence, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_how_far_lmdb_may_come, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_values, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_keys_that_are_no_numbers, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_free_lists, setup, teardown),
 	};
 	return cmocka_run_group_tests_name("tree", tests, NULL, NULL);
