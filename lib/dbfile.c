@@ -134,7 +134,8 @@ int kv_dbfile_reserve_lock(int dirfd, mode_t mode, struct kvfs_error *err)
 bool kv_dbfile_in_use(int dirfd)
 {
 	struct flock fl = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1};
-	KV_FD int fd = openat(dirfd, "lock.mdb", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	KV_FD int fd = openat(
+		dirfd, "lock.mdb", O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK); /* a FIFO would wait for a writer */
 	if (fd < 0)
 		return errno != ENOENT;
 	return fcntl(fd, F_GETLK, &fl) || fl.l_type != F_UNLCK;

@@ -13,6 +13,9 @@
 #define KV_META_MAGIC 0xBEEFC0DEu
 #define KV_META_VERSION 1u
 #define KV_NO_PAGE UINT64_MAX
+#define KV_TXNID_MAX                                                                                                               \
+	(UINT64_C(1)                                                                                                               \
+		<< 62) /* no store comes there; beyond the last one LMDB would begin again at 0, and what it commits would be older */
 #define KV_LMDB_KEY_MAX 511
 #define KV_DEPTH_MAX 32 /* as LMDB */
 #define KV_PAGE_SIZE_MAX 65536u
@@ -50,7 +53,8 @@ struct kv_lmdb_meta {
 
 static inline bool kv_lmdb_meta_is_sound(const struct kv_lmdb_meta *m)
 {
-	return m->magic == KV_META_MAGIC && m->version == KV_META_VERSION && m->head.flags & KV_PAGE_META;
+	return m->magic == KV_META_MAGIC && m->version == KV_META_VERSION && m->head.flags & KV_PAGE_META &&
+	       m->txnid < KV_TXNID_MAX;
 }
 
 static inline unsigned kv_page_count(const uint8_t *page)

@@ -284,6 +284,23 @@ static void test_cut_data(void **state)
 	assert_int_equal(api_wait(api_fork(look, a->path, 20)), FINE);
 }
 
+/* The number of the last transaction that there can be: what came after it would be older than it. */
+static void test_last_transaction(void **state)
+{
+	struct api *a = *state;
+	char file[200];
+	size_t len;
+	const uint64_t last = UINT64_MAX;
+
+	build(a->path);
+	snprintf(file, sizeof(file), "%s/data.mdb", a->path);
+	char *data = read_all(file, &len);
+	memcpy(data + 4096 + 144, &last, sizeof(last));
+	write_all(file, data, len);
+	assert_open_says(a->path, -EUCLEAN, "meta page");
+	free(data);
+}
+
 /* Other files in the place of data.mdb and of the files beside it. */
 static void test_foreign_files(void **state)
 {
@@ -307,6 +324,9 @@ static void test_foreign_files(void **state)
 		count(&one, a->path);
 		memset(junk, 0, 65536);
 		write_all(file, junk, 65536);
+		count(&one, a->path);
+		unlink(file);
+		assert_int_equal(mkfifo(file, 0600), 0);
 		count(&one, a->path);
 		report(names[n], &one);
 		t.wrong += one.wrong + one.missing;
@@ -656,6 +676,7 @@ int main(void)
 		API_TEST_DIR(test_other_formats),
 		API_TEST_DIR(test_missing_files),
 		API_TEST_DIR(test_cut_data),
+		API_TEST_DIR(test_last_transaction),
 		API_TEST_DIR(test_foreign_files),
 		API_TEST_DIR(test_rot),
 		API_TEST_DIR(test_damage_is_named),
