@@ -67,12 +67,14 @@ SUPPORT_SRC := $(wildcard tests/support/*.c) $(filter-out %_test.c,$(wildcard te
 SOURCES := $(sort $(wildcard include/*.h lib/*.[ch] lib/python/_kvfs/*.[ch] kvfs/*.[ch] tests/*/*.[ch] tests/bench/stores/*.[ch]))
 
 RUN_TESTS := BUILD=$B tests/support/run
+# What mounts, fills disks and plays other users has to be root.
+AS_ROOT = $(if $(filter-out 0,$(shell id -u)),$(if $(shell command -v sudo),sudo -E ))
 # The targets that build by themselves use all processors unless told otherwise.
 PARALLEL = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
 MAKE_SELF = +@$(MAKE) --no-print-directory $(if $(V),,-s) $(PARALLEL)
 
-.PHONY: all tests python run mount-here check check-unit check-api check-cli check-mount check-python check-crash check-fuzz fuzz check-asan check-tsan check-valgrind cov bench \
-	bench-stores bench-mount format format-check lint install uninstall dist clean deps deps-check deps-lint deps-bench help
+.PHONY: all tests python python-here run mount-here check check-unit check-api check-cli check-mount check-python check-crash check-fuzz fuzz check-asan check-tsan check-valgrind cov bench \
+	bench-stores bench-mount format format-check lint install uninstall dist clean deps deps-python deps-check deps-lint deps-bench help
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -96,7 +98,9 @@ $B/kvfs: $(call objects,$(KVFS_SRC)) $B/libkvfs.a
 
 # ---- the Python package: import it with PYTHONPATH=build/plain/python, or install it with pip (lib/python/pyproject.toml)
 
-python: $(PYTHON_PKG)/_kvfs.abi3.so $(patsubst lib/python/%,$B/python/%,$(PYTHON_FILES)) ## build the Python package, in build/plain/python
+python: deps-python ## install what it needs, build the Python package, in build/plain/python
+	$(MAKE_SELF) python-here
+python-here: $(PYTHON_PKG)/_kvfs.abi3.so $(patsubst lib/python/%,$B/python/%,$(PYTHON_FILES))
 
 $(PYTHON_PKG)/_kvfs.abi3.so: $(call objects,$(PYTHON_SRC)) $B/libkvfs.a
 	@mkdir -p $(@D)
@@ -107,7 +111,7 @@ $B/python/%: lib/python/%
 
 # ---- tests
 
-tests: all $(UNIT) $(API) $(FUZZ) $(HELPERS) $(if $(filter plain,$(VARIANT)),$(CRASH_ALL) python)
+tests: all $(UNIT) $(API) $(FUZZ) $(HELPERS) $(if $(filter plain,$(VARIANT)),$(CRASH_ALL) python-here)
 
 $B/tests/libsupport.a: $(call objects,$(SUPPORT_SRC))
 	@mkdir -p $(@D)
@@ -146,9 +150,9 @@ $(FUZZ): $B/tests/fuzz/%: $B/obj/tests/fuzz/%.o $(call objects,$(FUZZ_SRC)) $B/t
 $B/tests/unit/locks_test: $B/obj/kvfs/locks.o
 $B/tests/unit/sort_test: $B/obj/kvfs/sort.o
 
-check: deps-check ## install what the tests need, build, and run all of them
+check: deps-check ## install what the tests need, build, and run all of them (as root, by sudo)
 	$(MAKE_SELF) tests
-	@$(RUN_TESTS) unit api cli mount python crash fuzz
+	@$(AS_ROOT)$(RUN_TESTS) unit api cli mount python crash fuzz
 check-unit: ## one suite
 	$(MAKE_SELF) $(UNIT)
 	@$(RUN_TESTS) unit
@@ -158,13 +162,13 @@ check-api: ## one suite
 check-crash: ## one suite: power cuts, killed programs, failing disks (tests/README.md has the long forms)
 	$(MAKE_SELF) $B/kvfs $(CRASH_ALL)
 	@$(RUN_TESTS) crash
-check-python: all python ## one suite
+check-python: all python-here ## one suite
 	@$(RUN_TESTS) python
 check-fuzz: ## one suite: stores with damaged and crafted pages (tests/README.md has the long forms)
 	$(MAKE_SELF) $B/kvfs $(FUZZ)
 	@$(RUN_TESTS) fuzz
 check-cli check-mount: check-%: all $(HELPERS) ## one suite
-	@$(RUN_TESTS) $*
+	@$(AS_ROOT)$(RUN_TESTS) $*
 check-asan: ## unit, api, CLI and fuzz tests under AddressSanitizer and UBSan
 	$(MAKE_SELF) VARIANT=asan tests
 	@BUILD=$(BUILD)/asan tests/support/run unit api cli fuzz
@@ -198,7 +202,7 @@ BENCH_ARGS ?=
 # Debian's modules are Debian's python's.
 BENCH_PYTHON := PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$B/python:tests/bench/stores /usr/bin/python3
 bench-stores: deps-bench ## kvfs beside other stores, in BENCH_DIR; CSV and charts to BENCH_OUT (BENCH_ARGS='--n 1000000 --seconds 60': more)
-	$(MAKE_SELF) all python $(STORES)
+	$(MAKE_SELF) all python-here $(STORES)
 	@rm -rf $(BENCH_DIR); $(BENCH_PYTHON) tests/bench/stores/stores.py --work $(BENCH_DIR) --bin $B/tests/bench/stores --out $(BENCH_OUT) $(BENCH_ARGS)
 	@$(BENCH_PYTHON) -c 'import machine; print("#", machine.words("."))' > $(BENCH_OUT)/calls.txt
 	@$(BENCH_PYTHON) tests/bench/python_bench.py $(BENCH_DIR) 20000 | tee -a $(BENCH_OUT)/calls.txt
@@ -282,6 +286,7 @@ clean: ## remove everything built
 
 NEED := gcc libc6-dev pkg-config libfuse3-dev fuse3 liblmdb-dev libarchive-dev libgdbm-dev libjansson-dev libsqlite3-dev \
 	libxxhash-dev nettle-dev
+NEED_PYTHON := $(NEED) libpython3-dev python3
 NEED_CHECK := $(NEED) libcmocka-dev acl attr emacs-nox git libcap2-bin libpython3-dev make mount nano procps psmisc python3 python3-gdbm \
 	python3-lmdb rsync sqlite3 tar util-linux vim
 NEED_DEB := $(NEED) build-essential debhelper dh-python libcmocka-dev libpython3-dev lintian make pkgconf python3
@@ -290,6 +295,8 @@ NEED_BENCH := $(NEED_CHECK) librocksdb-dev libwiredtiger-dev python3-bsddb3 pyth
 	python3-plyvel python3-sqlitedict
 deps: ## install what building needs
 	@.ci/packages $(NEED)
+deps-python: ## install what the Python package needs
+	@.ci/packages $(NEED_PYTHON)
 deps-check: ## install what the tests need
 	@.ci/packages $(NEED_CHECK)
 deps-deb: ## install what the packages of Debian need

@@ -434,9 +434,13 @@ static int part_begin(struct cli *cli, const char *file, struct part *ret)
 
 static int part_end(struct cli *cli, struct part *part, int status)
 {
+	struct stat st;
+
 	if (part->name && (fflush(stdout) != 0 || fsync(STDOUT_FILENO) < 0))
 		status = cli_failf(cli, part->name, "%s", strerror(errno));
-	if (part->name && status != CLI_DONE)
+	if (part->name && status != CLI_DONE && fstat(STDOUT_FILENO, &st) == 0 && st.st_size == 0)
+		unlink(part->name);
+	else if (part->name && status != CLI_DONE)
 		cli_failf(cli, part->file, "is not complete, and left as it was; what could be written is in %s",
 			cli_quote(part->name));
 	else if (part->name && rename(part->name, part->file) < 0)

@@ -129,7 +129,7 @@ static int find_mountpoint(struct cli *cli, const char *arg, char *path)
 	if (status != CLI_DONE)
 		return status;
 	if (!realpath(arg, path) || stat(path, &st) < 0)
-		return cli_failf(cli, arg, "%s", strerror(errno));
+		return cli_failf(cli, arg, "%s%s", strerror(errno), errno == ENOENT ? "; make that directory first (mkdir)" : "");
 	if (!S_ISDIR(st.st_mode))
 		return cli_failf(cli, arg, "not a directory");
 	if (kv_mounted_at(path, NULL, NULL))
@@ -175,7 +175,6 @@ static int serve_detached(struct cli *cli, struct request *q, int ready)
 	if (dup2(ready, q->mount.ready_fd) < 0)
 		return cli_failf(cli, NULL, "%s", strerror(errno));
 	closefrom(q->mount.ready_fd + 1);
-	setsid();
 	if (chdir("/") < 0)
 		return cli_failf(cli, NULL, "%s", strerror(errno));
 	return serve(cli, q);

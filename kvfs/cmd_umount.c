@@ -127,7 +127,9 @@ static int unmount(struct cli *cli, const char *arg, const char *path, bool dead
 		return CLI_DONE;
 	if (r == -EBUSY)
 		return cli_failf(cli, arg, "in use: a program has something in it open, or works in it (`fuser -vm` tells which)");
-	return cli_failf(cli, arg, "%s", why[0] ? why : strerror(-r));
+	/* By that file fusermount3 knows whose mount it is; a root made by hand may lack it. */
+	return cli_failf(cli, arg, "%s%s", why[0] ? why : strerror(-r),
+		strstr(why, "/etc/mtab") ? "; as root: ln -s ../proc/self/mounts /etc/mtab" : "");
 }
 
 int cmd_umount(struct cli *cli, int argc, char **argv)

@@ -411,6 +411,8 @@ int kv_mount_run(struct kvfs_store *store, const struct kv_mount_options *option
 		if (named < 0)
 			kv_mount_log(&m, "other programs cannot tell that the store is mounted here: %s", strerror(-named));
 		if (!options->foreground) {
+			/* Not before: an automounter waits for this mount, and lets only its own process group pass to the mount point. */
+			setsid();
 			openlog("kvfs", LOG_PID, LOG_DAEMON);
 			fuse_set_log_func(log_fuse);
 		}

@@ -83,6 +83,11 @@ $ kvfs export --to jsonl:/dev/full; kvfs export --to csv:nowhere/x; kvfs export 
 ! kvfs: export 'none': no such key
 ! kvfs: export 'tree/empty': a part of its path is a value, not a directory
 [2]
+# What has written nothing leaves nothing.
+$ kvfs export --to jsonl:none.jsonl none; ls none*
+! kvfs: export 'none': no such key
+! ls: cannot access 'none*': No such file or directory
+[2]
 $ kvfs export --to zip:x; kvfs export --to csv:x --values=json; kvfs export --keys=escape x; kvfs export --to csv:x --keys=any; kvfs export --to csv:x a b; kvfs export --to csv:
 ! kvfs: export: --to is tar:FILE, csv:FILE or jsonl:FILE, not 'zip:x'; usage: kvfs export {[DIR] TARGET | --to KIND:FILE [--keys=escape] [--values=json] [DIR]}
 ! kvfs: export: --values=json is for --to jsonl:; usage: kvfs export {[DIR] TARGET | --to KIND:FILE [--keys=escape] [--values=json] [DIR]}

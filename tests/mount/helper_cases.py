@@ -121,6 +121,41 @@ def test_fstab_as_ordinary_user(b):
     equal(as_nobody(b.base + '/kvfs', '-s', b.store, 'get', 'k'), b'mine\n')
 
 
+def test_umount_without_mtab(b):
+    """A root that nobody has booted: fusermount3 says what it misses, and kvfs how to make it."""
+    installed(b, f'{b.store} {b.mnt} kvfs noauto,user 0 0')
+    for path in (b.base, b.mnt):
+        os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid)
+    as_nobody(b.base + '/kvfs', 'init', b.store)
+    as_nobody('mount', b.mnt)
+    said = 'failed to open /etc/mtab: No such file or directory'
+    put(b.base + '/fusermount3', f'#!/bin/sh\necho "$0: {said}" >&2\nexit 1\n'.encode())
+    os.chmod(b.base + '/fusermount3', 0o755)
+    seen = as_nobody('env', f'PATH={b.base}:' + os.environ['PATH'], b.base + '/kvfs', 'umount', b.mnt, status=2).decode()
+    assert seen.count('\n') == 1 and said + '; as root: ln -s ../proc/self/mounts /etc/mtab' in seen, seen
+    as_nobody(b.base + '/kvfs', 'umount', b.mnt)
+
+
+def test_an_automounter_is_not_waited_for(b):
+    """autofs lets nobody but its own process group pass to a mount point that waits for its mount: whatever mounts has to be of that
+    group, or both wait for each other.  Here what mounts is fusermount3; the process that serves leads a session of its own afterwards."""
+    installed(b, f'{b.store} {b.mnt} kvfs noauto,user 0 0')
+    real = shutil.which('fusermount3')
+    put(b.base + '/fusermount3.real', b'')
+    run('mount', '--bind', real, b.base + '/fusermount3.real')
+    put(b.base + '/fusermount3', f'#!/bin/bash\nread -ra at </proc/$$/stat\necho ${{at[4]}} >>{b.base}/groups\n'
+                                 f'exec {b.base}/fusermount3.real "$@"\n'.encode())
+    os.chmod(b.base + '/fusermount3', 0o755)
+    run('mount', '--bind', b.base + '/fusermount3', real)
+    for path in (b.base, b.mnt):
+        os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid)
+    as_nobody(b.base + '/kvfs', 'init', b.store)
+    as_nobody('mount', b.mnt)
+    equal(get(b.base + '/groups').split(), [str(os.getpgrp()).encode()])
+    equal(os.getsid(b.daemon()), b.daemon())
+    as_nobody('umount', b.mnt)
+
+
 def test_served_by_a_user_heeds_no_set_user_id(b):
     """user=NAME: to mount(8) that is also its own `user`, for which it adds suid and dev when root mounts."""
     installed(b)
@@ -171,7 +206,7 @@ def test_service_manager_is_told(b):
 
 
 def test_dead_mounts_are_cleared_and_no_others(b):
-    """What the units do before and after: `umount --dead`."""
+    """What the units do first: `umount --dead`."""
     run(b.bin, 'umount', '--dead', b.mnt)
     run(b.bin, 'umount', '--dead', b.base + '/none')
     b.up()

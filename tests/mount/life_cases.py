@@ -57,7 +57,7 @@ def one_line(said, *words):
 def test_failures_are_one_line_and_status_2(b):
     b.up()
     b.down()
-    one_line(run(b.bin, 'mount', b.store, b.base + '/none', status=2), "kvfs: mount '", 'No such file')
+    one_line(run(b.bin, 'mount', b.store, b.base + '/none', status=2), "kvfs: mount '", 'No such file', 'mkdir')
     put(b.base + '/file', b'')
     one_line(run(b.bin, 'mount', b.store, b.base + '/file', status=2), 'not a directory')
     one_line(run(b.bin, 'mount', b.base + '/nostore', b.mnt, status=2), 'nostore')
