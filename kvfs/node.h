@@ -29,7 +29,8 @@
  *  3. OPEN by path of a version that is not current or of another process's session, and GETATTR of such a version, are refused, once: what
  *     the caller was refused for is remembered (an intent), and the retry's LOOKUP makes what follows find a node of its own, whatever
  *     is published in between.  ESTALE is never answered twice.
- *  4. While a session of a key is open, its names are answered by the caller, and not cached.
+ *  4. While a session of a key is open, its names are answered by the caller, and not cached.  A key that is not published is nobody else's, also
+ *     where the kernel leads others to it by a name that it remembered as absent a moment ago: they are refused.
  *  5. The id of a session that is cached (who opens to read and write may map it) leads nowhere else: no name does but for its own
  *     process, so all that is asked of it is about the session.  One that was taken over is written past the cache, and what is asked of
  *     it may be about the published value, whose size then harms nothing.  What the kernel has of its attributes stays true until it is

@@ -107,9 +107,7 @@ static struct kv_intent *intent_take(struct kv_nodes *nodes, pid_t tid, uint64_t
 
 void kv_intents_end(struct kv_nodes *nodes)
 {
-	struct kv_intent *i;
-
-	while ((i = nodes->intents)) {
+	for (struct kv_intent *i; (i = nodes->intents);) {
 		nodes->intents = i->next;
 		intent_free(nodes, i);
 	}
@@ -348,12 +346,15 @@ int kv_node_lookup(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const cha
  * that was taken over. */
 static bool means_session(struct kv_nodes *nodes, pid_t tid, const struct kv_node *n)
 {
-	bool own, any;
+	bool own, any, pending;
+	int held;
 
 	kv_nodes_lock(nodes);
-	own = !n->direct || n->name || kv_node_own(n, tid) || (tid == 0 && n->opener == 0);
+	pending = n->name;
+	own = (!n->direct && !pending) || kv_node_own(n, tid) || (tid == 0 && n->opener == 0);
 	kv_nodes_unlock(nodes);
-	return own || kv_process_holds(tid, n->kernel_id, 0, KV_DESCRIPTOR_OPEN, &any) == 1;
+	held = own ? 1 : kv_process_holds(tid, n->kernel_id, 0, KV_DESCRIPTOR_OPEN, &any);
+	return pending ? held != 0 : held == 1;
 }
 
 /* Whether the thread asks by a descriptor: fstat(2) does not try again. */
@@ -375,13 +376,22 @@ struct kv_node *kv_node_session_of(struct kv_nodes *nodes, pid_t tid, uint64_t i
 	return NULL;
 }
 
-/* Of a session: what is published, to whom a name led here that the kernel remembers. */
-static int stat_session(struct kv_nodes *nodes, pid_t tid, struct kv_node *n, const struct kvfs_stat *now, struct kv_face *ret)
+/* Of a session: what is published, to whom a name led here that the kernel remembers.  If nothing is, nobody else is told of it: while a name is
+ * made that the kernel remembers as absent, it is good for a moment, for everybody, and leads here. */
+static int stat_session(
+	struct kv_nodes *nodes, pid_t tid, uint64_t id, struct kv_node *n, const struct kvfs_stat *now, struct kv_face *ret)
 {
-	if (!now || means_session(nodes, tid, n))
+	if (means_session(nodes, tid, n))
 		return kv_node_session_face(n, ret);
-	*ret = (struct kv_face){.id = n->id, .st = *now};
-	return 0;
+	if (now) {
+		*ret = (struct kv_face){.id = n->id, .st = *now};
+		return 0;
+	}
+	struct kv_intent *i = intent_take(nodes, tid, kv_node_ino(id));
+	if (!came_by_proc(i, id) && !holds(tid, id, n))
+		return refuse(nodes, i, tid, id, LOOK);
+	intent_keep(nodes, i);
+	return kv_node_session_face(n, ret);
 }
 
 static bool is_read(struct kv_nodes *nodes, const struct kv_node *n)
@@ -433,7 +443,7 @@ int kv_node_stat(struct kv_nodes *nodes, pid_t tid, uint64_t id, bool set, struc
 	}
 	n = kv_node_get(nodes, id);
 	if (n && n->session)
-		r = stat_session(nodes, tid, n, r == 0 ? &now : NULL, ret);
+		r = stat_session(nodes, tid, id, n, r == 0 ? &now : NULL, ret);
 	else if (r == 0 && kv_node_shows(nodes, id, &now))
 		*ret = (struct kv_face){.id = id, .st = now, .cache_attr = !S_ISREG(now.mode) || now.nlink == 1};
 	else

@@ -3,6 +3,7 @@ without asking, so the mount must have dropped what the other door changed befor
 
 KVFS_ALTERNATIONS   2000; 100000 is the long form"""
 import calendar
+import concurrent.futures
 import errno
 import json
 import mmap
@@ -319,3 +320,38 @@ def test_attributes_beside_a_session_that_took_over(b):
             truth = kvfs['size'], nanoseconds(kvfs['modified']), nanoseconds(kvfs['changed']), stat.S_IFREG | 0o644, 1
             equal(told, (truth, truth), name)
             equal(len(get(path)), kvfs['size'], name)
+
+
+def test_a_name_that_is_being_made_is_nobody_elses(b):
+    """The kernel may remember for others that a name is absent, at the moment in which it is made: whoever comes then sees nothing, not what is
+    written to it."""
+    b.up(*FAST)
+    path, until = b.path('x'), time.monotonic() + 4
+
+    def make():
+        while time.monotonic() < until:
+            put(path, b'x' * 100)
+            for _ in range(500):
+                pass
+            os.unlink(path)
+
+    def look():
+        sizes = set()
+        while time.monotonic() < until:
+            for _ in range(100):
+                try:
+                    sizes.add(os.stat(path).st_size)
+                except FileNotFoundError:
+                    pass
+        return sizes
+
+    maker = os.fork()
+    if maker == 0:
+        try:
+            make()
+        finally:
+            os._exit(0)
+    with concurrent.futures.ThreadPoolExecutor(3) as threads:
+        for task in [threads.submit(elsewhere, look) for _ in range(3)]:
+            equal(task.result(), {100})
+    equal(os.waitpid(maker, 0)[1], 0)
