@@ -117,7 +117,7 @@ static int step(struct cursor_object *cur, struct found *ret)
 	while ((r = kvfs_cursor_next(cur->cur, &ent)) == 1) {
 		if (!S_ISREG(ent.st.mode))
 			continue;
-		ret->loaded = cur->what == ITEMS || (cur->what == KEYS && cur->typed && strstr(ent.name, KVPY_SEPARATOR));
+		ret->loaded = cur->what == ITEMS || (cur->what == KEYS && cur->typed && kvfs_typed_is_long(ent.name));
 		strcpy(ret->key, ent.key);
 		if (!ret->loaded)
 			return 1;
@@ -140,12 +140,12 @@ static PyObject *key_of(struct cursor_object *cur, struct found *f, size_t *ret_
 		return PyBytes_FromStringAndSize(name, (Py_ssize_t)len);
 	if (!cur->typed)
 		return PyUnicode_DecodeUTF8(name, (Py_ssize_t)len, "surrogateescape");
-	if (!strstr(name, KVPY_SEPARATOR))
-		return kvpy_key_decode(name, len, NULL, 0);
+	if (!kvfs_typed_is_long(name))
+		return kvpy_key_decode(name, NULL, 0);
 	const char *newline = memchr(f->value.data, '\n', f->value.len);
 	if (newline)
 		*ret_skip = (size_t)(newline + 1 - f->value.data);
-	return newline ? kvpy_key_decode(name, len, f->value.data, *ret_skip) : NULL;
+	return newline ? kvpy_key_decode(name, f->value.data, *ret_skip) : NULL;
 }
 
 static PyObject *make_item(struct cursor_object *cur, struct found *f)

@@ -89,22 +89,18 @@ PyTypeObject *kvpy_txn_make_type(void);
 
 /* ---- key.c ---- */
 
-#define KVPY_SEPARATOR "%%" /* in the name of a key that is too long for a name */
-
 struct key {
-	const char *path; /* the whole key */
-	const char *fault; /* why it cannot be one, or NULL */
-	const char *
-		line; /* the first line that its value has, newline included, because the name cannot tell the whole key; else NULL */
+	const char *path; /* the whole key; NULL: */
+	const char *fault; /* why it cannot be one */
+	char *line; /* malloc'd: the first line that its value has, newline included, because the name cannot tell the whole key; else NULL */
 	size_t line_len;
-	PyObject *path_owner, *line_owner; /* bytes that these point into, or NULL */
+	PyObject *path_owner; /* bytes that `path` points into, or NULL */
 	char buf[KVFS_KEY_MAX + 1];
 };
-/* The name of a typed key, as bytes without NUL; *line as above.  NULL with an exception. */
-PyObject *kvpy_key_encode(PyObject *key, PyObject **line);
-/* The key that a name (with, if it needs one, the first line of its value, newline included, or NULL) stands for.  NULL without an exception: none.
- * KVPY_SEPARATOR in a name says that it needs one. */
-PyObject *kvpy_key_decode(const char *name, size_t len, const char *line, size_t line_len);
+/* The name of a typed key.  -1 with an exception. */
+int kvpy_key_encode(PyObject *key, struct kvfs_typed_name *ret);
+/* The key of a name; as kvfs_typed_decode().  NULL without an exception: none. */
+PyObject *kvpy_key_decode(const char *name, const char *line, size_t line_len);
 /* Makes a path of what the user gave: the typed encoding of it below `directory`, or itself.  -1 with an exception. */
 int kvpy_key_path(PyObject *directory, bool typed, PyObject *key, struct key *ret);
 void kvpy_key_clear(struct key *key);
