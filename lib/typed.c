@@ -116,28 +116,36 @@ static bool is_half(const unsigned char *s, size_t len)
 	return len > 2 && s[0] == 0xed && s[1] >= 0xa0;
 }
 
+/* How many bytes stand for themselves. */
+static size_t plain_len(const unsigned char *s, size_t len, bool ascii)
+{
+	size_t n = 0;
+
+	while (n < len && is_plain(s[n], ascii) && (s[n] != 0xed || !is_half(s + n, len - n)))
+		n++;
+	return n;
+}
+
 /* Writes the text of a key to `out`, if that is not NULL, and returns its length. */
 static size_t text_of(const struct kvfs_typed *key, const char *mark, char *out)
 {
 	static const char digits[] = "0123456789ABCDEF";
-	const unsigned char *data = (const unsigned char *)key->data;
+	const unsigned char *s = (const unsigned char *)key->data, *end = s + key->len;
 	bool ascii = key->kind != KVFS_TYPED_STR;
-	size_t at = strlen(mark);
+	size_t at = strlen(mark), n;
 
 	if (out)
 		strcpy(out, mark);
-	for (size_t i = 0, odd = 0; i < key->len; i++) {
-		bool plain = is_plain(data[i], ascii);
-
-		if (data[i] == 0xed && !ascii && is_half(data + i, key->len - i))
-			odd = 3;
-		plain = plain && !odd;
-		odd -= odd > 0;
-		if (out && plain)
-			out[at] = (char)data[i];
-		if (out && !plain)
-			memcpy(out + at, (char[]){'%', digits[data[i] >> 4], digits[data[i] & 15]}, 3);
-		at += plain ? 1 : 3;
+	while (s < end) {
+		n = plain_len(s, (size_t)(end - s), ascii);
+		if (out)
+			memcpy(out + at, s, n);
+		at += n;
+		s += n;
+		n = s == end ? 0 : !ascii && is_half(s, (size_t)(end - s)) ? 3 : 1;
+		for (; n > 0; n--, at += 3, s++)
+			if (out)
+				memcpy(out + at, (char[]){'%', digits[*s >> 4], digits[*s & 15]}, 3);
 	}
 	return at;
 }

@@ -35,8 +35,8 @@ PyObject *kvpy_raise_forked(const char *what);
 void kvpy_lock(PyThread_type_lock lock);
 void *kvpy_alloc(PyTypeObject *type);
 void kvpy_free(void *self);
-/* The bytes of a value: of a str in UTF-8, else of its buffer, which view->obj then is. */
-int kvpy_value(PyObject *value, Py_buffer *ret);
+/* The bytes of what `dumps` (may be NULL) makes of a value: of a str in UTF-8, else of its buffer; ret->obj owns them. */
+int kvpy_value(PyObject *dumps, PyObject *value, Py_buffer *ret);
 
 /* ---- store.c ---- */
 
@@ -113,6 +113,7 @@ struct view_object {
 	PyObject_HEAD struct store_object *store;
 	struct txn_object *txn; /* NULL: each call is one */
 	PyObject *directory; /* bytes: "" or "a/b/" */
+	PyObject *dumps, *loads; /* the codec: make what is stored of a value, and a value of bytes; NULL: they are the same */
 	bool typed;
 };
 /* What is there, but no value of a mapping: a directory, a link, a key that cannot be. */
@@ -151,8 +152,9 @@ struct loaded {
 	char small[KVPY_SMALL];
 };
 int kvpy_load(struct kvfs_store *kv, struct kvfs_txn *txn, const char *path, struct loaded *ret);
-/* Takes the value out of it, less the key's line; NULL without an exception: it does not begin with that line. */
-PyObject *kvpy_loaded_take(struct loaded *l, const struct key *key);
+void kvpy_loaded_clear(struct loaded *l);
+/* The value in it, less its first `skip` bytes, as `loads` (may be NULL) makes it; ends with it. */
+PyObject *kvpy_loaded_take(struct loaded *l, size_t skip, PyObject *loads);
 
 /* ---- cursor.c, stream.c, watch.c ---- */
 

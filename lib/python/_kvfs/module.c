@@ -65,7 +65,7 @@ void kvpy_free(void *self)
 	Py_DECREF(type);
 }
 
-int kvpy_value(PyObject *value, Py_buffer *ret)
+static int bytes_of(PyObject *value, Py_buffer *ret)
 {
 	if (PyUnicode_Check(value)) {
 		Py_ssize_t len;
@@ -76,6 +76,14 @@ int kvpy_value(PyObject *value, Py_buffer *ret)
 		return PyObject_GetBuffer(value, ret, PyBUF_SIMPLE);
 	PyErr_Format(PyExc_TypeError, "a value is bytes, or str to be stored as UTF-8, not %R", Py_TYPE(value));
 	return -1;
+}
+
+int kvpy_value(PyObject *dumps, PyObject *value, Py_buffer *ret)
+{
+	PyObject *made = dumps ? PyObject_CallFunctionObjArgs(dumps, value, NULL) : Py_NewRef(value);
+	int r = made ? bytes_of(made, ret) : -1;
+	Py_XDECREF(made);
+	return r;
 }
 
 static PyObject *encode_key(PyObject *module, PyObject *key)

@@ -33,7 +33,6 @@ class Tree(View[str, bytes]):
     len() counts a value with several names (hard links) once."""
 
     _typed = False
-    _loads = bytes
 
     if TYPE_CHECKING:
 
