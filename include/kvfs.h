@@ -118,6 +118,7 @@ struct kvfs_info {
 	uint32_t page_size, chunk_size, inline_max; /* bytes */
 	uint64_t sequence; /* of the newest commit; grows by at least one each */
 	uint64_t values, directories, others; /* inodes by kind, without the root; others: symbolic links and special files */
+	uint64_t names; /* keys: those of all of them.  A value, link or special file may have several */
 	uint64_t value_bytes; /* sum of the sizes of all values, holes included */
 	uint64_t file_bytes; /* length of data.mdb */
 	uint64_t used_bytes; /* pages that hold something; file_bytes less the free ones */

@@ -6,9 +6,8 @@ import sqlite3
 import struct
 import subprocess
 
-from support import Case
+from support import KVFS, Case
 
-KVFS = os.path.abspath(os.path.join(os.environ.get('BUILD', 'build/plain'), 'kvfs'))
 PIECES = ['a', '%', '/', '\0', 'é', '\x7f', '😀', '\n', '.', ':', 'ÿ', '\ud7ff']
 LENGTHS = [0, 1, 2, 3, 10, 60, 82, 83, 84, 85, 86, 100, 180, 254, 255, 256, 300, 5000]
 
