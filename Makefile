@@ -31,7 +31,7 @@ KV_CPPFLAGS := -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -Iinclude
 quiet = $(if $(V),,@echo "  $(1) $@";)
 # Asked only when a rule needs it: pkg-config may be what `make deps` is about to install.
 PKG_CONFIG ?= pkg-config
-# gdbm, lmdb, sqlite3 and jansson are for `kvfs import --from`; nettle, which libarchive uses too, for its names of long keys.
+# gdbm, lmdb, sqlite3 and jansson are for `kvfs import --from`, and nettle, which libarchive uses too: sums of sources, Base64.
 PKGS_kvfs := fuse3 libarchive jansson nettle sqlite3
 INC_kvfs = $(shell $(PKG_CONFIG) --cflags $(PKGS_kvfs))
 LIBS_kvfs = $(shell $(PKG_CONFIG) --libs $(PKGS_kvfs)) -lgdbm

@@ -118,6 +118,7 @@ struct kvfs_info {
 	uint32_t page_size, chunk_size, inline_max; /* bytes */
 	uint64_t sequence; /* of the newest commit; grows by at least one each */
 	uint64_t values, directories, others; /* inodes by kind, without the root; others: symbolic links and special files */
+	uint64_t names; /* keys: those of all of them.  A value, link or special file may have several */
 	uint64_t value_bytes; /* sum of the sizes of all values, holes included */
 	uint64_t file_bytes; /* length of data.mdb */
 	uint64_t used_bytes; /* pages that hold something; file_bytes less the free ones */
@@ -427,6 +428,35 @@ KVFS_MUST_CHECK ssize_t kvfs_kept(struct kvfs_store *store, struct kvfs_kept *re
 KVFS_MUST_CHECK int kvfs_recover(struct kvfs_store *store, uint64_t id, const char *key);
 /* Forgets it. */
 KVFS_MUST_CHECK int kvfs_kept_drop(struct kvfs_store *store, uint64_t id);
+
+/* ---- names of typed keys --------------------------------------------------------------------------------------------- */
+
+/* For programs whose keys are no paths, as those of a dict: a text, a byte string, an integer or a floating-point number, of any length, each with
+ * a name in one directory, readable where it can be (FORMAT.md has the rule).  No two keys share a name; 1, 1.0, "1" and bytes "1" are four.  The
+ * calls know no store: a value is put under the name, and if the key is too long for one, the value begins with it, in a line of its own. */
+enum kvfs_typed_kind { KVFS_TYPED_STR, KVFS_TYPED_BYTES, KVFS_TYPED_INT, KVFS_TYPED_FLOAT };
+struct kvfs_typed {
+	enum kvfs_typed_kind kind;
+	const char *data; /* UTF-8 of a str, where half a surrogate pair is a character as well; of a number its text.  Borrowed */
+	size_t len; /* bytes; NULs count */
+};
+struct kvfs_typed_name {
+	char name[KVFS_NAME_MAX + 1]; /* one component of a path */
+	char *line; /* malloc'd, the caller's to free(): what the value begins with, a whole line; NULL for most keys */
+	size_t line_len;
+};
+#define KVFS_TYPED_NUMBER 32 /* bytes that hold the text of any int64_t or double */
+/* The keys of numbers, printed into `buf`, which they point to.  Every NaN is one key; -0.0 and 0.0 are two. */
+struct kvfs_typed kvfs_typed_int(int64_t n, char buf[KVFS_TYPED_NUMBER]);
+struct kvfs_typed kvfs_typed_float(double x, char buf[KVFS_TYPED_NUMBER]);
+/* The name of a key.  What `data` holds is not checked: of an int past 64 bits it is "0x" or "-0x" and digits in base 16, lower case. */
+KVFS_MUST_CHECK int kvfs_typed_encode(const struct kvfs_typed *key, struct kvfs_typed_name *ret);
+/* Is it the name of a key too long for it?  Then kvfs_typed_decode() needs the line that the value begins with. */
+bool kvfs_typed_is_long(const char *name);
+/* The key that has this name; `line` (its newline included) may be NULL if the name is not long.  ret->data points into *ret_buf, has a NUL after its
+ * last byte, and lives until the caller frees *ret_buf.
+ *   -EINVAL no key has this name: a file that somebody else put there */
+KVFS_MUST_CHECK int kvfs_typed_decode(const char *name, const char *line, size_t line_len, struct kvfs_typed *ret, char **ret_buf);
 
 /* ---- checking, saving ------------------------------------------------------------------------------------------------- */
 

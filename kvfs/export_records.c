@@ -183,7 +183,7 @@ static int read_line(struct writer *w, struct value *v, char **ret, size_t *ret_
 }
 
 /* The typed key of a name; *buf is the caller's to free.  0, or -1, told. */
-static int key_of(struct writer *w, const char *name, struct value *v, struct typed_key *ret, char **buf)
+static int key_of(struct writer *w, const char *name, struct value *v, struct kvfs_typed *ret, char **buf)
 {
 	char *line = NULL;
 	size_t len = 0;
@@ -191,12 +191,12 @@ static int key_of(struct writer *w, const char *name, struct value *v, struct ty
 
 	*buf = NULL;
 	if (!w->how->typed) {
-		*ret = typed_of_bytes(name, strlen(name));
+		*ret = from_bytes(name, strlen(name));
 		return 0;
 	}
-	if (typed_is_long(name) && read_line(w, v, &line, &len) < 0)
+	if (kvfs_typed_is_long(name) && read_line(w, v, &line, &len) < 0)
 		return -1;
-	r = strchr(name, '/') ? -EINVAL : typed_decode(name, line, len, ret, buf);
+	r = strchr(name, '/') ? -EINVAL : kvfs_typed_decode(name, line, len, ret, buf);
 	free(line);
 	if (r == 0)
 		return 0;
@@ -205,15 +205,15 @@ static int key_of(struct writer *w, const char *name, struct value *v, struct ty
 }
 
 /* `"key":` and what it is.  0, or -1, told. */
-static int json_key(struct writer *w, const struct value *v, const struct typed_key *key)
+static int json_key(struct writer *w, const struct value *v, const struct kvfs_typed *key)
 {
-	bool number = key->kind == TYPED_INT || key->kind == TYPED_FLOAT;
+	bool number = key->kind == KVFS_TYPED_INT || key->kind == KVFS_TYPED_FLOAT;
 
 	if (number && key->data[strspn(key->data, "+-.0123456789e")]) {
 		complain(w, v->key, "no number in JSON: %s", key->data);
 		return -1;
 	}
-	if (key->kind == TYPED_STR && !cli_is_utf8(key->data, key->len)) {
+	if (key->kind == KVFS_TYPED_STR && !cli_is_utf8(key->data, key->len)) {
 		complain(w, v->key, "holds half a surrogate pair, which is not UTF-8");
 		return -1;
 	}
@@ -221,15 +221,15 @@ static int json_key(struct writer *w, const struct value *v, const struct typed_
 		printf("{\"key\":%s", key->data);
 		return 0;
 	}
-	fputs(key->kind == TYPED_STR ? "{\"key\":\"" : "{\"key_base64\":\"", stdout);
-	(key->kind == TYPED_STR ? cli_json_text : put_base64)(stdout, key->data, key->len);
+	fputs(key->kind == KVFS_TYPED_STR ? "{\"key\":\"" : "{\"key_base64\":\"", stdout);
+	(key->kind == KVFS_TYPED_STR ? cli_json_text : put_base64)(stdout, key->data, key->len);
 	putchar('"');
 	return 0;
 }
 
 /* ---- a record ---- */
 
-static int write_json(struct writer *w, const struct value *v, const struct typed_key *key)
+static int write_json(struct writer *w, const struct value *v, const struct kvfs_typed *key)
 {
 	int utf8 = w->how->json ? 1 : value_is_utf8(w, v), r = 0;
 	char *json = w->how->json ? json_of(w, v) : NULL;
@@ -249,7 +249,7 @@ static int write_json(struct writer *w, const struct value *v, const struct type
 	return r;
 }
 
-static int write_csv(struct writer *w, const struct value *v, const struct typed_key *key)
+static int write_csv(struct writer *w, const struct value *v, const struct kvfs_typed *key)
 {
 	int r;
 
@@ -266,7 +266,7 @@ static int write_record(struct writer *w, const struct kvfs_entry *e)
 {
 	const char *name = e->key + (*w->how->dir ? strlen(w->how->dir) + 1 : 0);
 	struct value v = {.key = e->key, .size = e->st.size};
-	struct typed_key key;
+	struct kvfs_typed key;
 	char *buf;
 	int r;
 

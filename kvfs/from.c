@@ -1,11 +1,18 @@
 /* Sources of records: what they have in common. */
 #include "from.h"
 
+#include "cli.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+
+struct kvfs_typed from_bytes(const void *data, size_t len)
+{
+	return (struct kvfs_typed){.kind = cli_is_utf8(data, len) ? KVFS_TYPED_STR : KVFS_TYPED_BYTES, .data = data, .len = len};
+}
 
 int from_fail(struct from *from, int ret, const char *fmt, ...)
 {

@@ -3,14 +3,13 @@
 #ifndef KVFS_FROM_H
 #define KVFS_FROM_H
 
-#include "typed.h"
-
+#include <kvfs.h>
 #include <stdio.h>
 
 enum { FROM_RECORD_MAX = 256 << 20 }; /* bytes of one record: it is in memory as a whole */
 
 struct record {
-	struct typed_key key;
+	struct kvfs_typed key;
 	const void *data; /* the value */
 	size_t len;
 	bool is_json; /* it is a JSON text, and no string */
@@ -42,6 +41,9 @@ struct from_kind {
 	void (*close)(struct from *from);
 };
 extern const struct from_kind from_csv, from_dbm, from_jsonl, from_lmdb, from_sqlite;
+
+/* A key of which nothing is known but its bytes: a str if they are UTF-8. */
+struct kvfs_typed from_bytes(const void *data, size_t len);
 
 /* Fills `why`; returns `ret`. */
 __attribute__((format(printf, 3, 4))) int from_fail(struct from *from, int ret, const char *fmt, ...);

@@ -159,7 +159,7 @@ static int csv_next(struct from *from, struct record *ret)
 			return from_fail(from, FROM_BAD, "line %ju: only %u columns", (uintmax_t)line, csv->n);
 	if (!csv->text.buf && !from_text_add(&csv->text, 0))
 		return from_fail(from, FROM_FAILED, "out of memory");
-	ret->key = typed_of_bytes(csv->text.buf + csv->offset[KEY], csv->len[KEY]);
+	ret->key = from_bytes(csv->text.buf + csv->offset[KEY], csv->len[KEY]);
 	ret->data = csv->text.buf + csv->offset[VALUE];
 	ret->len = csv->len[VALUE];
 	return FROM_RECORD;

@@ -56,7 +56,7 @@ static int gnu_next(struct from *from, struct record *ret)
 	g->value = gdbm_fetch(g->file, next);
 	if (!g->value.dptr)
 		return gnu_fail(from);
-	ret->key = typed_of_bytes(next.dptr, (size_t)next.dsize);
+	ret->key = from_bytes(next.dptr, (size_t)next.dsize);
 	ret->data = g->value.dptr;
 	ret->len = (size_t)g->value.dsize;
 	return FROM_RECORD;
@@ -209,7 +209,7 @@ static int dumb_next(struct from *from, struct record *ret)
 		return from_fail(from, FROM_FAILED, "out of memory");
 	if (pread(d->dat, d->value, size, (off_t)offset) != (ssize_t)size)
 		return from_fail(from, FROM_BAD, "line %ju of its .dir: the value cannot be read in its .dat", (uintmax_t)line);
-	ret->key = typed_of_bytes(d->dir.buf, d->dir.len - 1);
+	ret->key = from_bytes(d->dir.buf, d->dir.len - 1);
 	ret->data = d->value;
 	ret->len = size;
 	return FROM_RECORD;

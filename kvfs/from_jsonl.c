@@ -14,7 +14,7 @@
 struct jsonl {
 	struct from_text text;
 	json_t *key, *value; /* of the record in hand: what `ret` points into */
-	char number[32];
+	char number[KVFS_TYPED_NUMBER];
 	uint8_t *decoded[2]; /* of key_base64, value_base64 */
 };
 
@@ -97,7 +97,7 @@ static bool decode(struct jsonl *j, int which, const json_t *string, const void 
 }
 
 /* A key that is a number. */
-static bool number_key(struct jsonl *j, const char *text, size_t len, struct typed_key *ret)
+static bool number_key(struct jsonl *j, const char *text, size_t len, struct kvfs_typed *ret)
 {
 	char copy[64];
 	int64_t n;
@@ -107,9 +107,9 @@ static bool number_key(struct jsonl *j, const char *text, size_t len, struct typ
 	memcpy(copy, text, len);
 	copy[len] = '\0';
 	if (strpbrk(copy, ".eE"))
-		*ret = typed_of_double(json_real_value(j->key), j->number);
+		*ret = kvfs_typed_float(json_real_value(j->key), j->number);
 	else if (cli_parse_i64(copy, &n))
-		*ret = typed_of_int(n, j->number);
+		*ret = kvfs_typed_int(n, j->number);
 	else
 		return false;
 	return true;
@@ -130,7 +130,7 @@ static const char *member(struct jsonl *j, const char *name, json_t *what, size_
 		len = string ? json_string_length(what) : 0;
 		if (name[3] && (!string || !decode(j, 0, what, &data, &len)))
 			return "key_base64 is not Base64";
-		ret->key = (struct typed_key){name[3] ? TYPED_BYTES : TYPED_STR, data, len};
+		ret->key = (struct kvfs_typed){name[3] ? KVFS_TYPED_BYTES : KVFS_TYPED_STR, data, len};
 		if (!string && (!json_is_number(what) || !number_key(j, text, to - from, &ret->key)))
 			return "its key is neither a string nor a number of 64 bits";
 	} else if (strcmp(name, "value") == 0 || strcmp(name, "value_base64") == 0) {

@@ -88,11 +88,11 @@ static bool is_database(struct lmdb *l, const MDB_val *data)
 	return true;
 }
 
-static int bad(struct from *from, const struct typed_key *key, const char *why)
+static int bad(struct from *from, const struct kvfs_typed *key, const char *why)
 {
-	struct typed_name name;
+	struct kvfs_typed_name name;
 
-	if (typed_encode(key, &name) < 0)
+	if (kvfs_typed_encode(key, &name) < 0)
 		return from_fail(from, FROM_FAILED, "out of memory");
 	free(name.line);
 	return from_fail(from, FROM_BAD, "the key %s %s", cli_quote(name.name), why);
@@ -108,7 +108,7 @@ static int lmdb_next(struct from *from, struct record *ret)
 		return FROM_END;
 	if (r)
 		return fail(from, r);
-	ret->key = typed_of_bytes(l->key.mv_data, l->key.mv_size);
+	ret->key = from_bytes(l->key.mv_data, l->key.mv_size);
 	ret->data = data.mv_data;
 	ret->len = data.mv_size;
 	if (last.mv_data && last.mv_size == l->key.mv_size && memcmp(last.mv_data, l->key.mv_data, last.mv_size) == 0)

@@ -12,7 +12,7 @@ struct sqlite {
 	sqlite3 *db;
 	sqlite3_stmt *rows;
 	char *table, *key, *value; /* of the fragment; table malloc'd, the others in it or constant */
-	char key_text[32], value_text[32];
+	char key_text[KVFS_TYPED_NUMBER], value_text[KVFS_TYPED_NUMBER];
 	int64_t rowid; /* of the row in hand; the order is theirs */
 	bool has_rowid; /* views and WITHOUT ROWID tables have none, and no way back */
 };
@@ -117,24 +117,24 @@ static int sqlite_open(struct from *from)
 	return 0;
 }
 
-static bool take_key(struct sqlite *s, struct typed_key *ret)
+static bool take_key(struct sqlite *s, struct kvfs_typed *ret)
 {
 	const void *data;
 
 	switch (sqlite3_column_type(s->rows, 0)) {
 	case SQLITE_INTEGER:
-		*ret = typed_of_int(sqlite3_column_int64(s->rows, 0), s->key_text);
+		*ret = kvfs_typed_int(sqlite3_column_int64(s->rows, 0), s->key_text);
 		return true;
 	case SQLITE_FLOAT:
-		*ret = typed_of_double(sqlite3_column_double(s->rows, 0), s->key_text);
+		*ret = kvfs_typed_float(sqlite3_column_double(s->rows, 0), s->key_text);
 		return true;
 	case SQLITE_TEXT:
 		data = sqlite3_column_text(s->rows, 0);
-		*ret = typed_of_bytes(data, (size_t)sqlite3_column_bytes(s->rows, 0));
+		*ret = from_bytes(data, (size_t)sqlite3_column_bytes(s->rows, 0));
 		return data;
 	case SQLITE_BLOB:
 		data = sqlite3_column_blob(s->rows, 0); /* NULL when it is empty */
-		*ret = (struct typed_key){TYPED_BYTES, data ? data : "", (size_t)sqlite3_column_bytes(s->rows, 0)};
+		*ret = (struct kvfs_typed){KVFS_TYPED_BYTES, data ? data : "", (size_t)sqlite3_column_bytes(s->rows, 0)};
 		return true;
 	default:
 		return false;
@@ -143,15 +143,15 @@ static bool take_key(struct sqlite *s, struct typed_key *ret)
 
 static bool take_value(const struct from *from, struct sqlite *s, struct record *ret)
 {
-	struct typed_key number;
+	struct kvfs_typed number;
 	int type = sqlite3_column_type(s->rows, 1);
 
 	ret->is_json = type != SQLITE_TEXT && type != SQLITE_BLOB;
 	if (type == SQLITE_INTEGER || type == SQLITE_FLOAT) {
 		double x = sqlite3_column_double(s->rows, 1);
 
-		number = type == SQLITE_INTEGER ? typed_of_int(sqlite3_column_int64(s->rows, 1), s->value_text)
-						: typed_of_double(x, s->value_text);
+		number = type == SQLITE_INTEGER ? kvfs_typed_int(sqlite3_column_int64(s->rows, 1), s->value_text)
+						: kvfs_typed_float(x, s->value_text);
 		ret->data = number.data;
 		ret->len = number.len;
 		ret->is_json = isfinite(x);

@@ -178,15 +178,15 @@ static int save_place(struct loader *l)
 /* ---- one record ---- */
 
 /* The key that a record gets, without the directory.  NULL, or why it gets none. */
-static const char *name_of(struct loader *l, const struct record *record, struct typed_name *ret, char key[KVFS_KEY_MAX + 1])
+static const char *name_of(struct loader *l, const struct record *record, struct kvfs_typed_name *ret, char key[KVFS_KEY_MAX + 1])
 {
 	if (!l->how->paths) {
-		if (typed_encode(&record->key, ret) < 0)
+		if (kvfs_typed_encode(&record->key, ret) < 0)
 			return strerror(ENOMEM);
 		strcpy(key, ret->name);
 		return NULL;
 	}
-	*ret = (struct typed_name){0};
+	*ret = (struct kvfs_typed_name){0};
 	if (memchr(record->key.data, 0, record->key.len))
 		return "a key holds no NUL byte";
 	if (record->key.len > KVFS_KEY_MAX)
@@ -198,7 +198,7 @@ static const char *name_of(struct loader *l, const struct record *record, struct
 
 /* The value as it is stored: the first line of a long key before it; of what is to be JSON and is none, the JSON string. */
 static const char *value_of(
-	struct loader *l, const struct record *record, const struct typed_name *name, const void **data, size_t *len)
+	struct loader *l, const struct record *record, const struct kvfs_typed_name *name, const void **data, size_t *len)
 {
 	bool string = l->how->json && !record->is_json;
 	FILE *out;
@@ -251,11 +251,11 @@ static int store(struct loader *l, const char *name, const void *data, size_t le
 /* The key as far as it can be shown: with a NUL in it only escaped. */
 static int bad_key(struct loader *l, const struct record *record, const char *why)
 {
-	struct typed_name name = {0};
+	struct kvfs_typed_name name = {0};
 	char key[KVFS_KEY_MAX + 1];
 
 	snprintf(key, sizeof(key), "%.*s", (int)record->key.len, record->key.data);
-	if (memchr(record->key.data, 0, record->key.len) && typed_encode(&record->key, &name) == 0)
+	if (memchr(record->key.data, 0, record->key.len) && kvfs_typed_encode(&record->key, &name) == 0)
 		strcpy(key, name.name);
 	free(name.line);
 	import_complain(l->im, key, "%s", why);
@@ -264,7 +264,7 @@ static int bad_key(struct loader *l, const struct record *record, const char *wh
 
 static int take(struct loader *l, const struct record *record)
 {
-	struct typed_name name;
+	struct kvfs_typed_name name;
 	char key[KVFS_KEY_MAX + 1] = "";
 	const void *data = NULL;
 	size_t len = 0;

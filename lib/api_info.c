@@ -11,13 +11,15 @@
 #include "err.h"
 #include "held.h"
 
-static int head_of(struct kv_core *core, struct kv_head *ret)
+static int head_of(struct kv_core *core, struct kv_head *ret, uint64_t *ret_names)
 {
 	struct kv_txn txn;
 	int r = kv_db_read(core->db, &txn);
 	if (r)
 		return r;
 	r = kv_log_head(&txn, ret);
+	if (r == 0)
+		r = kv_db_count(&txn, KV_DIRENT, ret_names); /* one for each name, and nothing else */
 	kv_db_read_end(&txn);
 	return r;
 }
@@ -28,9 +30,10 @@ int kvfs_info(struct kvfs_store *store, struct kvfs_info *ret)
 	struct kv_db_info db;
 	struct kv_head head;
 	struct statvfs vfs;
+	uint64_t names;
 	int r = kv_core_check(core);
 	if (r == 0)
-		r = head_of(core, &head);
+		r = head_of(core, &head, &names);
 	if (r == 0)
 		r = kv_db_info(core->db, &db);
 	if (r == 0 && statvfs(core->path, &vfs))
@@ -46,6 +49,7 @@ int kvfs_info(struct kvfs_store *store, struct kvfs_info *ret)
 		.values = head.rec.values,
 		.directories = head.rec.dirs,
 		.others = head.rec.others,
+		.names = names,
 		.value_bytes = head.rec.value_bytes,
 		.file_bytes = db.file_pages * db.page_size,
 		.used_bytes = (db.file_pages - db.free_pages) * db.page_size,
@@ -98,9 +102,10 @@ int kvfs_ll_statfs(struct kvfs_store *store, struct statvfs *ret)
 	struct kv_core *core = store->core;
 	struct kv_head head;
 	struct statvfs vfs;
+	uint64_t names;
 	int r = kv_core_check(core);
 	if (r == 0)
-		r = head_of(core, &head);
+		r = head_of(core, &head, &names);
 	if (r == 0 && statvfs(core->path, &vfs))
 		r = kv_fail(errno);
 	if (r)

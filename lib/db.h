@@ -118,6 +118,9 @@ struct kv_db_info {
 };
 int kv_db_info(struct kv_db *db, struct kv_db_info *ret);
 
+/* How many records a table has that has a tree of its own. */
+int kv_db_count(struct kv_txn *txn, enum kv_table table, uint64_t *ret);
+
 /* The meta pages of data.mdb: which state is the newest, and where its trees begin. */
 #define KV_META_SIZE 152
 struct kv_metas {

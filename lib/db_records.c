@@ -224,6 +224,15 @@ int kv_db_del(struct kv_txn *txn, enum kv_table table, const void *key, size_t l
 	return result(txn, table, rc);
 }
 
+int kv_db_count(struct kv_txn *txn, enum kv_table table, uint64_t *ret)
+{
+	const struct kv_tree *tree;
+	int r = kv_db_tree(txn, table, &tree);
+	if (r == 0)
+		*ret = tree->entries;
+	return r;
+}
+
 /* ---- cursors ---- */
 
 int kv_cursor_open(struct kv_txn *txn, enum kv_table table, struct kv_cursor *ret)

@@ -481,7 +481,7 @@ int kv_tree_named(struct kv_map *m, const struct kv_tree *main, const char *name
 	memcpy(&t, rec.value.data, kv_min(rec.value.len, sizeof t));
 	if (node->flags != KV_NODE_TREE || t.flags)
 		return damaged(m, rec.page, "a tree in it is none");
-	*ret = (struct kv_tree){.root = t.root, .depth = t.depth, .end = main->end};
+	*ret = (struct kv_tree){.root = t.root, .depth = t.depth, .end = main->end, .entries = t.entries};
 	if (ret_record)
 		*ret_record = rec;
 	r = check_depth(m, ret);

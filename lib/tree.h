@@ -37,6 +37,7 @@ struct kv_map {
 struct kv_tree {
 	uint64_t root; /* KV_NO_PAGE: empty */
 	uint64_t end; /* pages of its state */
+	uint64_t entries; /* as its record says: nobody has counted */
 	uint16_t depth;
 	uint16_t table; /* for kv_sound_fn */
 	bool numbers; /* keys are integers in the machine's order: the free tree */

@@ -123,6 +123,7 @@ static void test_links(void **state)
 	assert_int_equal(stat_of(s, "l/77").nlink, 501);
 	assert_ok(kvfs_info(s, &info));
 	assert_int_equal(info.values, before.values + 1);
+	assert_int_equal(info.names, before.names + 501 + 2);
 	assert_int_equal(info.value_bytes, before.value_bytes + 21);
 	assert_ok(kvfs_del_tree(s, "l", NULL));
 	assert_int_equal(stat_of(s, "d/b").nlink, 1);

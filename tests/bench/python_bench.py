@@ -1,10 +1,11 @@
 #!/usr/bin/python3
 """What one call costs from Python, beside py-lmdb on the same machine: reads, and writes in a transaction each, without flushes and with
-them, of 100-byte values, in turns on the same keys: processor time of the process where nothing waits, else time. Prints the median over the rounds, and the median, least and greatest ratio.
+them, of 100-byte values, as they are and (Dict, JSON) as texts in JSON, which py-lmdb's caller gives to json.loads() and json.dumps(), in turns on the same keys: processor time of the process where nothing waits, else time. Prints the median over the rounds, and the median, least and greatest ratio.
 
     make python && PYTHONPATH=build/plain/python tests/bench/python_bench.py DIR [KEYS [ROUNDS]]
 
 DIR must not exist, and is removed. It needs py-lmdb (Debian: python3-lmdb)."""
+import json
 import os
 import random
 import shutil
@@ -18,7 +19,8 @@ import kvfs
 
 GETS, PUTS, FLUSHED = 20000, 2000, 100
 SLICE = 4000
-VALUE = b'v' * 100
+TEXT = 'v' * 98
+VALUE = json.dumps(TEXT).encode()
 
 
 def key_of(i):
@@ -51,6 +53,14 @@ class Lmdb:
         with self.env.begin(write=True) as t:
             t.put(key, VALUE)
 
+    def get_json(self, key):
+        with self.env.begin() as t:
+            return json.loads(t.get(key))
+
+    def put_json(self, key):
+        with self.env.begin(write=True) as t:
+            t.put(key, json.dumps(TEXT).encode())
+
 
 class Kvfs:
     def __init__(self, path, flush):
@@ -58,7 +68,10 @@ class Kvfs:
 
         def put(key):
             db[key] = VALUE
-        self.get, self.put = db.__getitem__, put
+
+        def get(key):
+            return db[key]
+        self.get, self.put = get, put
 
     def load(self, keys):
         self.db.update((key, VALUE) for key in keys)
@@ -68,10 +81,20 @@ class Dict(Kvfs):
     def __init__(self, path, flush):
         super().__init__(path, flush)
         self.db = d = kvfs.Dict(path, codec=bytes)
+        j = kvfs.Dict(path)
+
+        def get(key):
+            return d[key]
 
         def put(key):
             d[key] = VALUE
-        self.get, self.put = d.__getitem__, put
+
+        def get_json(key):
+            return j[key]
+
+        def put_json(key):
+            j[key] = TEXT
+        self.get, self.put, self.get_json, self.put_json = get, put, get_json, put_json
 
 
 def compare(name, ours, theirs, keys, rounds, count, method, clock):
@@ -105,6 +128,9 @@ def main():
                 if not flush:
                     print(f'{kind.__name__}: update() of {n} keys: {(time.perf_counter() - start) / n * 1e6:.2f} us each')
                     compare(f'{kind.__name__}: read', ours, theirs, keys, rounds, GETS, 'get', time.process_time)
+                if not flush and kind is Dict:
+                    compare('Dict, JSON: read', ours, theirs, keys, rounds, GETS, 'get_json', time.process_time)
+                    compare('Dict, JSON: write, not flushed', ours, theirs, keys, rounds, PUTS, 'put_json', time.process_time)
                 compare(f'{kind.__name__}: write, {note}', ours, theirs, keys, rounds, FLUSHED if flush else PUTS, 'put',
                         time.perf_counter if flush else time.process_time)
     finally:

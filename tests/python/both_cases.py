@@ -1,6 +1,8 @@
 """What both kinds of mapping can do: transactions, batches, single steps, files."""
+import gc
 import pickle
 import time
+import weakref
 
 import kvfs
 from support import Case
@@ -243,6 +245,72 @@ class Both(Case):
                 with self.assertRaises(error):
                     d['b'] = wrong
             self.assertEqual(dict(d), {'a': value})
+
+    def test_json_that_others_wrote(self):
+        d = self.dict()
+        for text, value in ((b' [1, 2]\n', [1, 2]), (b'"a"\n', 'a'), (b'\n17', 17), (b'17', 17)):
+            self.tree()['a'] = text
+            self.assertEqual(d['a'], value)
+        for text in (b'', b'1 2', b'[1', b'x', b'\xff'):
+            self.tree()['a'] = text
+            self.assertRaises(ValueError, lambda: d['a'])
+            self.assertRaises(ValueError, d.get, 'a')
+            self.assertRaises(ValueError, lambda: list(d.items()))
+
+    def test_a_codec_is_asked_once(self):
+        calls = []
+        def dumps(value):
+            calls.append(value)
+            return b'x' * value
+        d = self.dict(codec=(dumps, len))
+        with d.batch():
+            d['a'], d['large'] = 1, 10 << 20  # which no batch takes
+        self.assertTrue(d.add('k' * 300, 3))
+        self.assertFalse(d.add('a', 2))
+        self.assertEqual(calls, [1, 10 << 20, 3, 2])
+        self.assertEqual(dict(d), {'a': 1, 'large': 10 << 20, 'k' * 300: 3})
+
+    def test_what_a_codec_raises(self):
+        def fail(_):
+            raise KeyError('codec')
+        d = self.dict(codec=(bytes, fail))
+        d['a'] = b'1'
+        for get in (lambda: d['a'], lambda: d.get('a'), lambda: list(d.items()), lambda: list(d.values())):
+            with self.assertRaisesRegex(KeyError, 'codec'):
+                get()
+        with d.transaction() as t:
+            t['b'] = b'2'
+            with self.assertRaisesRegex(KeyError, 'codec'):
+                list(t.items())
+        d = self.dict(codec=(fail, bytes))
+        with self.assertRaisesRegex(KeyError, 'codec'):
+            d['c'] = 1
+
+    def test_a_codec_that_ends_the_batch_it_is_called_from(self):
+        def dumps(value):
+            d._store.batch.commit()
+            d._store.set_batch(None)
+            return value
+        d = self.dict(codec=(dumps, None))
+        with d.batch():
+            d['a'] = b'1'
+        self.assertEqual(dict(d), {'a': b'1'})
+
+    def test_cycles_through_a_codec_are_collected(self):
+        class Codec:
+            def dumps(self, value):
+                return value
+            loads = dumps
+        codec = Codec()
+        d = kvfs.Dict(self.fresh(), durability='none', codec=(codec.dumps, codec.loads))
+        d['a'] = b'1'
+        codec.view, codec.iterator = d, iter(d.items())
+        store = d._store
+        alive = weakref.ref(codec)
+        del codec, d
+        gc.collect()
+        self.assertIsNone(alive())
+        store.close()
 
     def test_watch_of_a_dict(self):
         d = self.dict()

@@ -2,6 +2,7 @@
 import math
 import os
 import random
+import struct
 import sys
 import unittest
 
@@ -54,6 +55,13 @@ class Key(unittest.TestCase):
     def test_an_int_of_any_size(self):
         self.round(10**5000)
         self.round(-7**9999)
+
+    def test_a_float_is_named_as_it_is_printed(self):
+        rnd = random.Random(1)
+        for x in [*(2.0**n for n in range(-1074, 1024)), *(struct.unpack('d', rnd.randbytes(8))[0] for _ in range(5000)),
+                  *(10.0**n for n in range(-323, 309)), *(round(rnd.uniform(-1e6, 1e6), n % 9) for n in range(2000))]:
+            if x == x:
+                self.assertEqual(self.round(x), (b'float:' + repr(x).encode(), None))
 
     def test_random_keys_come_back_and_no_two_share_a_name(self):
         seed = int(os.environ.get('KVFS_SEED', random.randrange(1 << 30)))

@@ -6,6 +6,7 @@ import unittest
 
 import kvfs
 
+KVFS = os.environ.get('KVFS_BIN') or os.path.abspath(os.path.join(os.environ['PYTHONPATH'].split(':')[0], '..', 'kvfs'))
 SECONDS = float(os.environ.get('KVFS_PYTHON_S', '3'))
 
 

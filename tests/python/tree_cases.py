@@ -3,9 +3,11 @@ import errno
 import os
 import subprocess
 import sys
+import tarfile
+import tempfile
 
 import kvfs
-from support import Case
+from support import KVFS, Case
 
 ILLEGAL = ['', '/', '//', 'a//b', 'a/', '.', '..', 'a/../b', 'a\0b', 'x' * 256, 'x/' * 2047 + 'xx', 'y/' * 3000]
 
@@ -41,8 +43,7 @@ class Open(Case):
         with kvfs.open('@notes', 'c') as db:
             db['a'] = 'b'
             self.assertEqual(db.path, os.path.join(os.environ['XDG_DATA_HOME'], 'kvfs', 'notes'))
-        kvfs_bin = os.environ.get('KVFS_BIN') or os.path.join(os.environ['PYTHONPATH'].split(':')[0], '..', 'kvfs')
-        self.assertEqual(subprocess.run([kvfs_bin, '-s', '@notes', 'get', 'a'], capture_output=True, check=True).stdout, b'b')
+        self.assertEqual(subprocess.run([KVFS, '-s', '@notes', 'get', 'a'], capture_output=True, check=True).stdout, b'b')
         self.assertRaises(ValueError, kvfs.open, '@a/b', 'c')
 
     def test_what_is_no_store(self):
@@ -210,6 +211,26 @@ class Keys(Case):
         self.assertEqual(db.stat('a').size, 1)
         self.assertEqual(db.stat('').size, 1)
         self.assertRaises(KeyError, db.stat, 'c')
+
+    def test_len_counts_what_is_listed(self):
+        archive = tempfile.TemporaryFile()
+        self.addCleanup(archive.close)
+        with tarfile.open(fileobj=archive, mode='w') as tar:
+            for name, kind, target in (('d/a', tarfile.REGTYPE, ''), ('d/b', tarfile.LNKTYPE, 'd/a'), ('e/c', tarfile.LNKTYPE, 'd/a'),
+                                       ('e/s', tarfile.SYMTYPE, 'c'), ('e/f', tarfile.FIFOTYPE, ''), ('g', tarfile.DIRTYPE, '')):
+                info = tarfile.TarInfo(name)
+                info.type, info.linkname = kind, target
+                tar.addfile(info)
+        archive.seek(0)
+        db = self.tree()
+        db['x'] = b''
+        subprocess.run([KVFS, '-s', self.path, 'import', '-'], stdin=archive, check=True, timeout=60)
+        self.assertEqual(list(db), ['d/a', 'd/b', 'e/c', 'x'])
+        self.assertEqual((db.stat('d/a').nlink, len(db), len(db.sub('d')), len(db.keys())), (3, 4, 2, 4))
+        del db['d/b'], db['d/a']
+        self.assertEqual((len(db), len(list(db))), (2, 2))
+        del db['x'], db['e/c']
+        self.assertEqual((len(db), bool(db)), (0, False))
 
     def test_readinto(self):
         db = self.tree()

@@ -96,13 +96,19 @@ int kvpy_load(struct kvfs_store *kv, struct kvfs_txn *txn, const char *path, str
 	return r;
 }
 
-PyObject *kvpy_loaded_take(struct loaded *l, const struct key *key)
+void kvpy_loaded_clear(struct loaded *l)
 {
-	size_t skip = key->line_len;
-	PyObject *ret = NULL;
-	if (l->len >= skip && (!skip || memcmp(l->data, key->line, skip) == 0))
-		ret = PyBytes_FromStringAndSize(l->data + skip, (Py_ssize_t)(l->len - skip));
 	if (l->data != l->small)
 		free(l->data);
+}
+
+PyObject *kvpy_loaded_take(struct loaded *l, size_t skip, PyObject *loads)
+{
+	PyObject *bytes = PyBytes_FromStringAndSize(l->data + skip, (Py_ssize_t)(l->len - skip));
+	kvpy_loaded_clear(l);
+	if (!bytes || !loads)
+		return bytes;
+	PyObject *ret = PyObject_CallFunctionObjArgs(loads, bytes, NULL);
+	Py_DECREF(bytes);
 	return ret;
 }

@@ -12,8 +12,7 @@ struct cursor_object {
 	PyThread_type_lock lock;
 	struct kvfs_cursor *cur; /* NULL: at its end */
 	enum what what;
-	size_t skip; /* bytes of the view's directory */
-	bool typed;
+	struct view_object *view;
 };
 
 /* ---- making ---- */
@@ -46,14 +45,15 @@ static int bound(PyObject *directory, PyObject *text, PyObject **owner, const ch
 	return -1;
 }
 
-static int open_cursor(struct view_object *v, const struct kvfs_list_options *opt, struct cursor_object *ret)
+static int open_cursor(const struct kvfs_list_options *opt, struct cursor_object *ret)
 {
 	struct call c;
 	char dir[KVFS_KEY_MAX + 2];
+	size_t len = (size_t)PyBytes_Size(ret->view->directory);
 	int r;
-	memcpy(dir, PyBytes_AsString(v->directory), ret->skip + 1);
-	dir[ret->skip ? ret->skip - 1 : 0] = 0;
-	if (kvpy_call_begin(v, NULL, CALL_WRITE, &c)) /* what a batch has is not listed, so it is committed */
+	memcpy(dir, PyBytes_AsString(ret->view->directory), len + 1);
+	dir[len ? len - 1 : 0] = 0;
+	if (kvpy_call_begin(ret->view, NULL, CALL_WRITE, &c)) /* what a batch has is not listed, so it is committed */
 		return -1;
 	r = c.txn ? kvfs_txn_list(c.txn, dir, opt, &ret->cur) : kvfs_list(c.kv, dir, opt, &ret->cur);
 	kvpy_call_end(&c);
@@ -79,8 +79,7 @@ PyObject *kvpy_cursor_new(struct view_object *v, PyObject *args, PyObject *kwarg
 	cur->child.prev = cur->child.next = &cur->child;
 	cur->child.end = end;
 	cur->what = (enum what)what;
-	cur->typed = v->typed;
-	cur->skip = (size_t)PyBytes_Size(v->directory);
+	cur->view = (struct view_object *)Py_NewRef((PyObject *)v);
 	opt.flags |= (v->typed ? 0 : KVFS_LIST_RECURSIVE) | (reverse ? KVFS_LIST_REVERSE : 0);
 	int r = bound(v->directory, text[0], &owner[0], &opt.prefix);
 	if (r == 0)
@@ -88,7 +87,7 @@ PyObject *kvpy_cursor_new(struct view_object *v, PyObject *args, PyObject *kwarg
 	if (r == 0)
 		r = bound(v->directory, text[2], &owner[2], &opt.until);
 	if (r == 0)
-		r = open_cursor(v, &opt, cur);
+		r = open_cursor(&opt, cur);
 	for (int i = 0; i < 3; i++)
 		Py_XDECREF(owner[i]);
 	if (r == 0 && !cur->txn && !(cur->lock = PyThread_allocate_lock())) {
@@ -117,7 +116,7 @@ static int step(struct cursor_object *cur, struct found *ret)
 	while ((r = kvfs_cursor_next(cur->cur, &ent)) == 1) {
 		if (!S_ISREG(ent.st.mode))
 			continue;
-		ret->loaded = cur->what == ITEMS || (cur->what == KEYS && cur->typed && strstr(ent.name, KVPY_SEPARATOR));
+		ret->loaded = cur->what == ITEMS || (cur->what == KEYS && cur->view->typed && kvfs_typed_is_long(ent.name));
 		strcpy(ret->key, ent.key);
 		if (!ret->loaded)
 			return 1;
@@ -133,32 +132,35 @@ static int step(struct cursor_object *cur, struct found *ret)
 /* NULL without an exception: it is none of ours. */
 static PyObject *key_of(struct cursor_object *cur, struct found *f, size_t *ret_skip)
 {
-	const char *name = f->key + cur->skip;
+	const char *name = f->key + PyBytes_Size(cur->view->directory);
 	size_t len = strlen(name);
 	*ret_skip = 0;
 	if (cur->what == NAMES)
 		return PyBytes_FromStringAndSize(name, (Py_ssize_t)len);
-	if (!cur->typed)
+	if (!cur->view->typed)
 		return PyUnicode_DecodeUTF8(name, (Py_ssize_t)len, "surrogateescape");
-	if (!strstr(name, KVPY_SEPARATOR))
-		return kvpy_key_decode(name, len, NULL, 0);
+	if (!kvfs_typed_is_long(name))
+		return kvpy_key_decode(name, NULL, 0);
 	const char *newline = memchr(f->value.data, '\n', f->value.len);
 	if (newline)
 		*ret_skip = (size_t)(newline + 1 - f->value.data);
-	return newline ? kvpy_key_decode(name, len, f->value.data, *ret_skip) : NULL;
+	return newline ? kvpy_key_decode(name, f->value.data, *ret_skip) : NULL;
 }
 
 static PyObject *make_item(struct cursor_object *cur, struct found *f)
 {
 	size_t skip;
-	PyObject *ret = key_of(cur, f, &skip);
-	if (ret && cur->what == ITEMS) {
-		PyObject *value = PyBytes_FromStringAndSize(f->value.data + skip, (Py_ssize_t)(f->value.len - skip));
-		ret = value ? Py_BuildValue("(NN)", ret, value) : (Py_DECREF(ret), NULL);
+	PyObject *key = key_of(cur, f, &skip);
+	if (!key || cur->what != ITEMS) {
+		if (f->loaded)
+			kvpy_loaded_clear(&f->value);
+		return key;
 	}
-	if (f->loaded && f->value.data != f->value.small)
-		free(f->value.data);
-	return ret;
+	PyObject *value = kvpy_loaded_take(&f->value, skip, cur->view->loads);
+	if (value)
+		return Py_BuildValue("(NN)", key, value);
+	Py_DECREF(key);
+	return NULL;
 }
 
 static int enter(struct cursor_object *cur)
@@ -210,9 +212,17 @@ static PyObject *cursor_iter(PyObject *self)
 	return Py_NewRef(self);
 }
 
+static int cursor_traverse(PyObject *self, visitproc visit, void *arg)
+{
+	Py_VISIT(Py_TYPE(self));
+	Py_VISIT((PyObject *)((struct cursor_object *)self)->view);
+	return 0;
+}
+
 static void cursor_dealloc(PyObject *self)
 {
 	struct cursor_object *cur = (struct cursor_object *)self;
+	PyObject_GC_UnTrack(self);
 	bool lock = cur->txn && !kvpy_handle_dead(cur->handle);
 	if (lock)
 		kvpy_lock(cur->txn->lock);
@@ -221,6 +231,7 @@ static void cursor_dealloc(PyObject *self)
 	if (lock)
 		PyThread_release_lock(cur->txn->lock);
 	Py_XDECREF((PyObject *)cur->txn);
+	Py_XDECREF((PyObject *)cur->view);
 	if (cur->handle)
 		kvpy_handle_put(cur->handle);
 	if (cur->lock)
@@ -233,11 +244,12 @@ PyTypeObject *kvpy_cursor_make_type(void)
 	static PyType_Slot slots[] = {
 		{Py_tp_doc, "An iterator over keys, or keys and values."},
 		{Py_tp_dealloc, cursor_dealloc},
+		{Py_tp_traverse, cursor_traverse},
 		{Py_tp_iter, cursor_iter},
 		{Py_tp_iternext, cursor_next},
 		{0, NULL},
 	};
 	static PyType_Spec spec = {"kvfs._kvfs.Cursor", sizeof(struct cursor_object), 0,
-		Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
+		Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_HAVE_GC, slots};
 	return (PyTypeObject *)PyType_FromSpec(&spec);
 }

@@ -35,8 +35,8 @@ PyObject *kvpy_raise_forked(const char *what);
 void kvpy_lock(PyThread_type_lock lock);
 void *kvpy_alloc(PyTypeObject *type);
 void kvpy_free(void *self);
-/* The bytes of a value: of a str in UTF-8, else of its buffer, which view->obj then is. */
-int kvpy_value(PyObject *value, Py_buffer *ret);
+/* The bytes of what `dumps` (may be NULL) makes of a value: of a str in UTF-8, else of its buffer; ret->obj owns them. */
+int kvpy_value(PyObject *dumps, PyObject *value, Py_buffer *ret);
 
 /* ---- store.c ---- */
 
@@ -89,22 +89,18 @@ PyTypeObject *kvpy_txn_make_type(void);
 
 /* ---- key.c ---- */
 
-#define KVPY_SEPARATOR "%%" /* in the name of a key that is too long for a name */
-
 struct key {
-	const char *path; /* the whole key */
-	const char *fault; /* why it cannot be one, or NULL */
-	const char *
-		line; /* the first line that its value has, newline included, because the name cannot tell the whole key; else NULL */
+	const char *path; /* the whole key; NULL: */
+	const char *fault; /* why it cannot be one */
+	char *line; /* malloc'd: the first line that its value has, newline included, because the name cannot tell the whole key; else NULL */
 	size_t line_len;
-	PyObject *path_owner, *line_owner; /* bytes that these point into, or NULL */
+	PyObject *path_owner; /* bytes that `path` points into, or NULL */
 	char buf[KVFS_KEY_MAX + 1];
 };
-/* The name of a typed key, as bytes without NUL; *line as above.  NULL with an exception. */
-PyObject *kvpy_key_encode(PyObject *key, PyObject **line);
-/* The key that a name (with, if it needs one, the first line of its value, newline included, or NULL) stands for.  NULL without an exception: none.
- * KVPY_SEPARATOR in a name says that it needs one. */
-PyObject *kvpy_key_decode(const char *name, size_t len, const char *line, size_t line_len);
+/* The name of a typed key.  -1 with an exception. */
+int kvpy_key_encode(PyObject *key, struct kvfs_typed_name *ret);
+/* The key of a name; as kvfs_typed_decode().  NULL without an exception: none. */
+PyObject *kvpy_key_decode(const char *name, const char *line, size_t line_len);
 /* Makes a path of what the user gave: the typed encoding of it below `directory`, or itself.  -1 with an exception. */
 int kvpy_key_path(PyObject *directory, bool typed, PyObject *key, struct key *ret);
 void kvpy_key_clear(struct key *key);
@@ -117,6 +113,7 @@ struct view_object {
 	PyObject_HEAD struct store_object *store;
 	struct txn_object *txn; /* NULL: each call is one */
 	PyObject *directory; /* bytes: "" or "a/b/" */
+	PyObject *dumps, *loads; /* the codec: make what is stored of a value, and a value of bytes; NULL: they are the same */
 	bool typed;
 };
 /* What is there, but no value of a mapping: a directory, a link, a key that cannot be. */
@@ -155,8 +152,9 @@ struct loaded {
 	char small[KVPY_SMALL];
 };
 int kvpy_load(struct kvfs_store *kv, struct kvfs_txn *txn, const char *path, struct loaded *ret);
-/* Takes the value out of it, less the key's line; NULL without an exception: it does not begin with that line. */
-PyObject *kvpy_loaded_take(struct loaded *l, const struct key *key);
+void kvpy_loaded_clear(struct loaded *l);
+/* The value in it, less its first `skip` bytes, as `loads` (may be NULL) makes it; ends with it. */
+PyObject *kvpy_loaded_take(struct loaded *l, size_t skip, PyObject *loads);
 
 /* ---- cursor.c, stream.c, watch.c ---- */
 

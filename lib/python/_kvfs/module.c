@@ -65,7 +65,7 @@ void kvpy_free(void *self)
 	Py_DECREF(type);
 }
 
-int kvpy_value(PyObject *value, Py_buffer *ret)
+static int bytes_of(PyObject *value, Py_buffer *ret)
 {
 	if (PyUnicode_Check(value)) {
 		Py_ssize_t len;
@@ -78,23 +78,33 @@ int kvpy_value(PyObject *value, Py_buffer *ret)
 	return -1;
 }
 
+int kvpy_value(PyObject *dumps, PyObject *value, Py_buffer *ret)
+{
+	PyObject *made = dumps ? PyObject_CallFunctionObjArgs(dumps, value, NULL) : Py_NewRef(value);
+	int r = made ? bytes_of(made, ret) : -1;
+	Py_XDECREF(made);
+	return r;
+}
+
 static PyObject *encode_key(PyObject *module, PyObject *key)
 {
-	PyObject *line, *name = kvpy_key_encode(key, &line);
+	struct kvfs_typed_name name;
 	(void)module;
-	if (!name)
+	if (kvpy_key_encode(key, &name))
 		return NULL;
-	return line ? Py_BuildValue("(NN)", name, line) : Py_BuildValue("(NO)", name, Py_None);
+	PyObject *ret = Py_BuildValue("(yy#)", name.name, name.line, (Py_ssize_t)name.line_len);
+	free(name.line);
+	return ret;
 }
 
 static PyObject *decode_name(PyObject *module, PyObject *args)
 {
 	const char *name, *line = NULL;
-	Py_ssize_t len, line_len = 0;
+	Py_ssize_t line_len = 0;
 	(void)module;
-	if (!PyArg_ParseTuple(args, "y#|z#:decode_name", &name, &len, &line, &line_len))
+	if (!PyArg_ParseTuple(args, "y|z#:decode_name", &name, &line, &line_len))
 		return NULL;
-	PyObject *key = kvpy_key_decode(name, (size_t)len, line, (size_t)line_len);
+	PyObject *key = kvpy_key_decode(name, line, (size_t)line_len);
 	if (!key && !PyErr_Occurred())
 		PyErr_SetString(PyExc_LookupError, "no key of a Dict has this name");
 	return key;

@@ -118,7 +118,7 @@ static PyObject *store_sync(PyObject *self, PyObject *unused)
 	return ret;
 }
 
-/* How many values it has. */
+/* How many keys it has that have a value.  Each directory has one name; so has a link or special file, unless it was linked again. */
 static PyObject *store_count(PyObject *self, PyObject *unused)
 {
 	struct handle *h = kvpy_handle_get((struct store_object *)self);
@@ -129,7 +129,8 @@ static PyObject *store_count(PyObject *self, PyObject *unused)
 	PyThreadState *state = PyEval_SaveThread();
 	int r = kvfs_info(h->kv, &info);
 	PyEval_RestoreThread(state);
-	PyObject *ret = r ? kvpy_raise_of(h->kv, r, NULL) : PyLong_FromUnsignedLongLong(info.values);
+	PyObject *ret = r ? kvpy_raise_of(h->kv, r, NULL)
+			  : PyLong_FromUnsignedLongLong(info.names - info.directories - info.others);
 	kvpy_handle_put(h);
 	return ret;
 }
@@ -182,7 +183,7 @@ PyTypeObject *kvpy_store_make_type(void)
 	static PyMethodDef methods[] = {
 		{"close", store_close, METH_NOARGS, "Closes, when all that uses it has ended."},
 		{"sync", store_sync, METH_NOARGS, "Makes durable what was published before."},
-		{"count", store_count, METH_NOARGS, "How many values it has."},
+		{"count", store_count, METH_NOARGS, "How many keys with values it has."},
 		{"set_batch", store_set_batch, METH_O, "Has this thread's assignments go to a batch; None: not any more."},
 		{NULL, NULL, 0, NULL},
 	};

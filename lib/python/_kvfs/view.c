@@ -1,30 +1,38 @@
-/* View: the keys of a store below a directory, as a mapping to bytes; in a transaction or snapshot, or each call on its own. */
+/* View: the keys of a store below a directory, as a mapping to what a codec makes of their bytes; in a transaction or snapshot, or each call on its own. */
 #include "kvpy.h"
 
 #include <sys/stat.h>
 
 /* ---- reading ---- */
 
+/* Does a value begin with the line that the name of its key asks for? */
+static bool has_line(const struct loaded *l, const struct key *key)
+{
+	return l->len >= key->line_len && (!key->line || memcmp(l->data, key->line, key->line_len) == 0);
+}
+
 /* `otherwise` for what is not there; NULL: KeyError. */
 static PyObject *get(struct view_object *v, PyObject *key, PyObject *otherwise)
 {
 	struct call c;
 	struct loaded l;
-	PyObject *ret = NULL;
 	if (kvpy_call_begin(v, key, CALL_READ, &c))
 		return NULL;
 	int r = c.key.fault ? -EINVAL : kvpy_load(c.kv, c.txn, c.key.path, &l);
 	kvpy_call_end(&c);
-	if (r == 0)
-		ret = kvpy_loaded_take(&l, &c.key);
-	bool missing = r == 0 ? !ret && !PyErr_Occurred() : kvpy_is_missing(r);
+	size_t skip = c.key.line_len;
+	if (r == 0 && !has_line(&l, &c.key)) {
+		kvpy_loaded_clear(&l);
+		r = -ENOENT;
+	}
+	bool missing = kvpy_is_missing(r);
 	if (kvpy_call_result(&c, missing ? 0 : r, key))
 		return NULL;
-	if (missing && otherwise)
-		return Py_NewRef(otherwise);
-	if (missing)
+	if (!missing)
+		return kvpy_loaded_take(&l, skip, v->loads);
+	if (!otherwise)
 		PyErr_SetObject(PyExc_KeyError, key);
-	return ret;
+	return Py_XNewRef(otherwise);
 }
 
 static PyObject *view_subscript(PyObject *self, PyObject *key)
@@ -164,12 +172,10 @@ struct stored {
 
 static int join(struct stored *s, const struct key *key)
 {
-	s->data = s->value.buf;
-	s->len = (size_t)s->value.len;
-	s->joined = NULL;
-	if (!key->line)
+	s->data = s->joined ? s->joined : s->value.buf;
+	s->len = (size_t)s->value.len + key->line_len;
+	if (!key->line || s->joined)
 		return 0;
-	s->len += key->line_len;
 	s->data = s->joined = malloc(s->len);
 	if (!s->joined)
 		return -ENOMEM;
@@ -178,53 +184,51 @@ static int join(struct stored *s, const struct key *key)
 	return 0;
 }
 
-static void stored_clear(struct stored *s)
-{
-	free(s->joined);
-	PyBuffer_Release(&s->value);
-}
-
-/* Puts; `flags` as of kvfs_put().  1 stored, 0 not because of them, -1 with an exception. */
-static int put(struct view_object *v, PyObject *key, PyObject *value, unsigned flags)
+/* `flags` as of kvfs_put().  1 stored, 0 not because of them, -1 with an exception. */
+static int put_now(struct view_object *v, PyObject *key, struct stored *s, unsigned flags)
 {
 	const struct kvfs_put_options opt = {.size = sizeof opt, .flags = flags};
-	struct stored s = {.joined = NULL};
 	struct call c;
-	if (kvpy_value(value, &s.value))
+	if (kvpy_call_begin(v, key, CALL_WRITE, &c))
 		return -1;
-	if (kvpy_call_begin(v, key, CALL_WRITE, &c)) {
-		stored_clear(&s);
-		return -1;
-	}
-	int r = c.key.fault ? -EINVAL : join(&s, &c.key);
+	int r = c.key.fault ? -EINVAL : join(s, &c.key);
 	if (r == 0)
-		r = c.txn ? kvfs_txn_put(c.txn, c.key.path, s.data, s.len, &opt)
-			  : kvfs_put(c.kv, c.key.path, s.data, s.len, &opt, NULL);
+		r = c.txn ? kvfs_txn_put(c.txn, c.key.path, s->data, s->len, &opt)
+			  : kvfs_put(c.kv, c.key.path, s->data, s->len, &opt, NULL);
 	kvpy_call_end(&c);
-	stored_clear(&s);
 	bool failed = r == 0 && c.txn && kvpy_txn_note(c.held, c.key.path, true);
 	bool there = r == -EEXIST && flags;
 	return kvpy_call_result(&c, there ? 0 : r, key) || failed ? -1 : !there;
 }
 
 /* 1 done, 0 not (no batch, or the value is too large for one), -1 with an exception. */
-static int put_in_batch(struct view_object *v, PyObject *key, PyObject *value)
+static int put_in_batch(struct view_object *v, PyObject *key, struct stored *s)
 {
 	struct txn_object *batch = v->txn ? NULL : kvpy_store_batch(v->store);
-	struct stored s = {.joined = NULL};
 	struct key k;
 	if (!batch)
 		return PyErr_Occurred() ? -1 : 0;
-	if (kvpy_key_path(v->directory, v->typed, key, &k))
-		return -1;
-	int r = k.fault ? 0 : kvpy_value(value, &s.value);
-	if (r == 0 && !k.fault) {
-		Py_INCREF((PyObject *)batch);
-		r = join(&s, &k) ? 0 : kvpy_batch_put(batch, k.path, key, s.data, s.len);
-		Py_DECREF((PyObject *)batch);
-		stored_clear(&s);
+	Py_INCREF((PyObject *)batch);
+	int r = kvpy_key_path(v->directory, v->typed, key, &k);
+	if (r == 0) {
+		r = k.fault || join(s, &k) ? 0 : kvpy_batch_put(batch, k.path, key, s->data, s->len);
+		kvpy_key_clear(&k);
 	}
-	kvpy_key_clear(&k);
+	Py_DECREF((PyObject *)batch);
+	return r;
+}
+
+/* As put_now(), in a batch if there is one and no flag. */
+static int put(struct view_object *v, PyObject *key, PyObject *value, unsigned flags)
+{
+	struct stored s = {.joined = NULL};
+	if (kvpy_value(v->dumps, value, &s.value))
+		return -1;
+	int r = flags ? 0 : put_in_batch(v, key, &s);
+	if (r == 0)
+		r = put_now(v, key, &s, flags);
+	free(s.joined);
+	PyBuffer_Release(&s.value);
 	return r;
 }
 
@@ -254,9 +258,6 @@ static int view_ass_subscript(PyObject *self, PyObject *key, PyObject *value)
 	struct view_object *v = (struct view_object *)self;
 	if (!value)
 		return del(v, key);
-	int r = put_in_batch(v, key, value);
-	if (r)
-		return r < 0 ? -1 : 0;
 	return put(v, key, value, 0) < 0 ? -1 : 0;
 }
 
@@ -346,10 +347,10 @@ static PyObject *view_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 static int view_init(PyObject *self, PyObject *args, PyObject *kwargs)
 {
 	struct view_object *v = (struct view_object *)self;
-	PyObject *store, *txn, *directory;
+	PyObject *store, *txn, *directory, *dumps = Py_None, *loads = Py_None;
 	int typed;
 	(void)kwargs;
-	if (!PyArg_ParseTuple(args, "O!OSp:View", kvpy_store_type, &store, &txn, &directory, &typed))
+	if (!PyArg_ParseTuple(args, "O!OSp|OO:View", kvpy_store_type, &store, &txn, &directory, &typed, &dumps, &loads))
 		return -1;
 	if (txn != Py_None && !PyObject_TypeCheck(txn, kvpy_txn_type)) {
 		PyErr_SetString(PyExc_TypeError, "txn must be a Txn or None");
@@ -363,15 +364,42 @@ static int view_init(PyObject *self, PyObject *args, PyObject *kwargs)
 	v->store = (struct store_object *)Py_NewRef(store);
 	v->txn = txn == Py_None ? NULL : (struct txn_object *)Py_NewRef(txn);
 	v->directory = Py_NewRef(directory);
+	v->dumps = dumps == Py_None ? NULL : Py_NewRef(dumps);
+	v->loads = loads == Py_None ? NULL : Py_NewRef(loads);
 	v->typed = typed;
+	return 0;
+}
+
+/* A codec's functions may lead back to the view. */
+static int view_traverse(PyObject *self, visitproc visit, void *arg)
+{
+	struct view_object *v = (struct view_object *)self;
+	Py_VISIT(Py_TYPE(self));
+	Py_VISIT((PyObject *)v->store);
+	Py_VISIT((PyObject *)v->txn);
+	Py_VISIT(v->dumps);
+	Py_VISIT(v->loads);
+	return 0;
+}
+
+static int view_clear(PyObject *self)
+{
+	struct view_object *v = (struct view_object *)self;
+	PyObject *store = (PyObject *)v->store, *txn = (PyObject *)v->txn;
+	v->store = NULL;
+	v->txn = NULL;
+	Py_CLEAR(v->dumps);
+	Py_CLEAR(v->loads);
+	Py_XDECREF(txn);
+	Py_XDECREF(store);
 	return 0;
 }
 
 static void view_dealloc(PyObject *self)
 {
 	struct view_object *v = (struct view_object *)self;
-	Py_XDECREF((PyObject *)v->txn);
-	Py_XDECREF((PyObject *)v->store);
+	PyObject_GC_UnTrack(self);
+	view_clear(self);
 	Py_XDECREF(v->directory);
 	kvpy_free(v);
 }
@@ -427,10 +455,13 @@ PyTypeObject *kvpy_view_make_type(void)
 		{NULL, NULL, NULL, NULL, NULL},
 	};
 	static PyType_Slot slots[] = {
-		{Py_tp_doc, "View(store, txn, directory, typed): keys below a directory (b'' or b'a/b/') and their bytes."},
+		{Py_tp_doc, "View(store, txn, directory, typed, dumps=None, loads=None): keys below a directory (b'' or b'a/b/') "
+			    "and their values."},
 		{Py_tp_new, view_new},
 		{Py_tp_init, view_init},
 		{Py_tp_dealloc, view_dealloc},
+		{Py_tp_traverse, view_traverse},
+		{Py_tp_clear, view_clear},
 		{Py_tp_methods, methods},
 		{Py_tp_getset, attributes},
 		{Py_mp_subscript, view_subscript},
@@ -438,7 +469,7 @@ PyTypeObject *kvpy_view_make_type(void)
 		{Py_sq_contains, view_contains},
 		{0, NULL},
 	};
-	static PyType_Spec spec = {
-		"kvfs._kvfs.View", sizeof(struct view_object), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, slots};
+	static PyType_Spec spec = {"kvfs._kvfs.View", sizeof(struct view_object), 0,
+		Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, slots};
 	return (PyTypeObject *)PyType_FromSpec(&spec);
 }

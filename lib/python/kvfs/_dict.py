@@ -5,7 +5,7 @@ import errno
 import json
 import pickle
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _kvfs
 from ._errors import Invalid
@@ -17,7 +17,7 @@ V = TypeVar("V")
 
 _ascii = json.JSONEncoder().encode
 _utf8 = json.JSONEncoder(ensure_ascii=False).encode
-_json_loads = json.JSONDecoder().decode
+_decoder = json.JSONDecoder()
 
 
 def _dumps_json(value: Any) -> bytes:
@@ -28,7 +28,14 @@ def _dumps_json(value: Any) -> bytes:
 
 
 def _loads_json(data: bytes) -> Any:
-    return _json_loads(data.decode())
+    text = data.decode()
+    try:
+        value, end = _decoder.raw_decode(text)
+        if end == len(text):
+            return value
+    except ValueError:
+        pass
+    return _decoder.decode(text)  # there is white space around it, or something wrong
 
 
 def _dumps_bytes(value: Any) -> Any:
@@ -47,16 +54,12 @@ def _loads_str(data: bytes) -> str:
     return data.decode()
 
 
-Codec = tuple[Callable[[Any], Any], Callable[[bytes], Any]]
+Codec = tuple[Callable[[Any], Any], Callable[[bytes], Any] | None]
 
 JSON: Codec = (_dumps_json, _loads_json)
 #: Any object that pickle knows. Whoever can write to the store can have code run by those who read it.
 UNSAFE_PICKLE: Codec = (pickle.dumps, pickle.loads)
-_NAMED: dict[Any, Codec] = {bytes: (_dumps_bytes, bytes), str: (_dumps_str, _loads_str)}
-
-_get = _kvfs.View.__getitem__
-_set = _kvfs.View.__setitem__
-_MISSING = object()
+_NAMED: dict[Any, Codec] = {bytes: (_dumps_bytes, None), str: (_dumps_str, _loads_str)}
 
 
 class Dict(View[K, V]):
@@ -72,7 +75,10 @@ class Dict(View[K, V]):
     Files of the store that no key's name could be are left alone: they are no keys, but len() counts them."""
 
     _typed = True
-    _dumps: Callable[[Any], Any]
+
+    if TYPE_CHECKING:  # in C
+
+        def __setitem__(self, key: K, value: V, /) -> None: ...
 
     def __init__(self, path: Any, flag: str = "c", mode: int = 0o600, durability: str | None = None, *, codec: Any = JSON) -> None:
         self._open(options_of(path, flag, mode, durability), codec)
@@ -103,22 +109,7 @@ class Dict(View[K, V]):
             raise Invalid(errno.ENAMETOOLONG, "too long for the name of a directory", key)
         return name + b"%"  # which no key's name ends with
 
-    # ---- items
-
-    def __getitem__(self, key: K) -> V:
-        value: V = self._loads(_get(self, key))
-        return value
-
-    def __setitem__(self, key: K, value: V) -> None:
-        _set(self, key, self._dumps(value))
-
-    def get(self, key: Any, default: Any = None, /) -> Any:
-        data = super().get(key, _MISSING)
-        return default if data is _MISSING else self._loads(data)
-
-    def add(self, key: K, value: V) -> bool:
-        """Stores a value if the key is absent; says whether it did."""
-        return super().add(key, self._dumps(value))
+    # ---- numbers
 
     def incr(self, key: K, delta: Any = 1) -> Any:
         """Adds to a number (0 if absent) and returns the sum, however many do so at once."""

@@ -1,4 +1,5 @@
 """The C half; see lib/python/_kvfs/kvpy.h."""
+from collections.abc import Callable
 from typing import Any, Final
 
 RDONLY: Final[int]
@@ -33,7 +34,16 @@ class View:
     _store: Any
     _txn: Txn | None
     _directory: bytes
-    def __init__(self, store: Store, txn: Txn | None, directory: bytes, typed: bool, /) -> None: ...
+    def __init__(
+        self,
+        store: Store,
+        txn: Txn | None,
+        directory: bytes,
+        typed: bool,
+        dumps: Callable[[Any], Any] | None = None,
+        loads: Callable[[bytes], Any] | None = None,
+        /,
+    ) -> None: ...
     def __getitem__(self, key: Any, /) -> Any: ...
     def __setitem__(self, key: Any, value: Any, /) -> None: ...
     def __delitem__(self, key: Any, /) -> None: ...

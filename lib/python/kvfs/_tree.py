@@ -30,10 +30,9 @@ class Tree(View[str, bytes]):
     (Where a key is asked for, its bytes do as well.) Values are bytes; a str is stored as UTF-8. A key is a value or a directory, not both.
     Iteration is in the order of `kvfs ls -R`: component by component, by bytes; nothing is loaded whole, and others may write meanwhile:
     keys that are there all the time come exactly once. Symbolic links and special files, which only a mount makes, are no keys here.
-    len() counts a value with several names (hard links) once."""
+    len() looks nothing up: it takes symbolic links and special files for having one name each."""
 
     _typed = False
-    _loads = bytes
 
     if TYPE_CHECKING:
 

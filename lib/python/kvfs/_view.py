@@ -48,8 +48,9 @@ class View(_kvfs.View, MutableMapping[K, V]):
     _store: Store
     _owner = False  # its end ends the store, transaction or snapshot
 
-    # What a subclass makes of what is stored for a value.
-    _loads: Callable[[bytes], Any]
+    # The codec: what makes what is stored of a value, and a value of that; None: they are the same bytes.
+    _dumps: Callable[[Any], Any] | None = None
+    _loads: Callable[[bytes], Any] | None = None
 
     if TYPE_CHECKING:  # in C
 
@@ -64,7 +65,7 @@ class View(_kvfs.View, MutableMapping[K, V]):
         raise NotImplementedError
 
     def _setup(self, store: Store, txn: _kvfs.Txn | None = None, directory: bytes = b"") -> None:
-        _kvfs.View.__init__(self, store, txn, directory, self._typed)
+        _kvfs.View.__init__(self, store, txn, directory, self._typed, self._dumps, self._loads)
 
     def _like(self: Self, txn: _kvfs.Txn | None, directory: bytes) -> Self:
         new = type(self).__new__(type(self))
@@ -268,9 +269,11 @@ class View(_kvfs.View, MutableMapping[K, V]):
         for name in heapq.merge(there, made, key=order, reverse=reverse):
             try:
                 key = self._key(name)
-                yield (key, _kvfs.View.__getitem__(self, key)) if what == ITEMS else key
             except LookupError:  # not a key of ours
-                pass
+                continue
+            value = self.get(key, ABSENT) if what == ITEMS else None
+            if value is not ABSENT:
+                yield (key, value) if what == ITEMS else key
 
     def __iter__(self) -> Iterator[K]:
         return self._list(KEYS)
@@ -345,19 +348,14 @@ class Items(ItemsView[K, V]):
         super().__init__(view)
         self._view, self._snapshot = view, snapshot
 
-    def _of(self, view: View[K, V], reverse: bool) -> Iterator[tuple[K, V]]:
-        loads = view._loads
-        for key, data in view._list(ITEMS, reverse=reverse):
-            yield key, loads(data)
-
     def _iterate(self, reverse: bool) -> Iterator[tuple[K, V]]:
         if not self._snapshot or self._view._txn:
-            return self._of(self._view, reverse)
+            return self._view._list(ITEMS, reverse=reverse)
         return self._frozen(reverse)
 
     def _frozen(self, reverse: bool) -> Iterator[tuple[K, V]]:
         with self._view.snapshot() as s:
-            yield from self._of(s, reverse)
+            yield from s._list(ITEMS, reverse=reverse)
 
     def __iter__(self) -> Iterator[tuple[K, V]]:
         return self._iterate(False)
