@@ -242,6 +242,8 @@ int typed_decode(const char *name, const char *line, size_t line_len, struct typ
 			len -= strlen(marks[kind]);
 			break;
 		}
+	if (ret->kind == TYPED_STR && !cli_is_utf8(text, len))
+		return -EINVAL;
 	*buf = calloc(1, len + 1);
 	if (!*buf)
 		return -ENOMEM;

@@ -57,7 +57,7 @@ static void write_file(const char *dir, const char *name, const void *data, size
 static void make_case(const char *path, unsigned long number)
 {
 	const struct mutation *m = &mutations[number % mutation_count];
-	struct support_rng rng = support_rng(number);
+	struct chance rng = {.rng = support_rng(number)};
 	struct image img = {.len = original.len, .cap = original.cap};
 	support_remove(path);
 	mkdir(path, 0700);
@@ -152,7 +152,7 @@ static int setup(void **state)
 	shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	snprintf(directory, sizeof directory, "%.150s", support_tmpdir());
 	snprintf(file, sizeof file, "%s/good", directory);
-	victim_build(file);
+	victim_build(file, VICTIM_KEYS);
 	strcat(file, "/data.mdb");
 	original.data = read_file(file, IMAGE_ROOM, &original.len);
 	original.cap = original.len + IMAGE_ROOM;

@@ -12,7 +12,9 @@
 
 #include "support.h"
 
-enum { KEYS = 260, ENTRIES_MAX = 100000 };
+enum { ENTRIES_MAX = 100000 };
+
+static int keys;
 
 static void key_of(int i, char *key)
 {
@@ -28,7 +30,7 @@ static size_t length_of(int i, int generation)
 /* Each byte follows from the key's number, the generation, and its place.  Made once, before the cases. */
 static const uint8_t *value_of(int i, int generation)
 {
-	static uint8_t *values[KEYS][3];
+	static uint8_t *values[VICTIM_KEYS][3];
 	uint64_t x = ((uint64_t)i << 8 | (unsigned)generation) * UINT64_C(0x9E3779B97F4A7C15) + 1;
 	uint8_t *data = values[i][generation];
 	if (data)
@@ -94,17 +96,18 @@ static void decorate(struct kvfs_store *store)
 	assert_ok(kvfs_stream_close(st));
 }
 
-void victim_build(const char *path)
+void victim_build(const char *path, int n)
 {
 	struct kvfs_options opt = {.size = sizeof opt, .flags = KVFS_CREATE, .durability = KVFS_NONE};
 	struct kvfs_store *store;
+	keys = n;
 	assert_ok(kvfs_open(path, &opt, &store, NULL));
-	for (int i = 0; i < KEYS; i++) {
+	for (int i = 0; i < keys; i++) {
 		value_of(i, 2);
 		assert_ok(put(store, i, 0));
 	}
 	decorate(store);
-	for (int i = 0; i < KEYS; i++)
+	for (int i = 0; i < keys; i++)
 		if (generation_of(i))
 			assert_ok(put(store, i, 1));
 	for (int i = 0; i < 40; i++) { /* free pages, and garbage that waits */
@@ -120,7 +123,7 @@ void victim_build(const char *path)
 
 static void read_all(struct kvfs_store *store, bool forged, bool changed, struct tally *t)
 {
-	for (int i = 0; i < KEYS; i++) {
+	for (int i = 0; i < keys; i++) {
 		char key[80];
 		void *got;
 		size_t len;
@@ -200,7 +203,7 @@ static void change(struct kvfs_store *store, struct tally *t)
 	char key[80];
 	struct kvfs_stream *st;
 	static struct kvfs_kept kept[4];
-	for (int i = 4; i < KEYS; i += 10)
+	for (int i = 4; i < keys; i += 10)
 		count(t, put(store, i, 2));
 	for (int i = 0; i < 30; i++) {
 		sprintf(key, "new/%d", i);
