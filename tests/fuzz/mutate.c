@@ -2,7 +2,11 @@
 #include "mutate.h"
 
 #include <endian.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
@@ -436,3 +440,38 @@ const struct mutation mutations[] = {
 	{"mix", mix, true},
 };
 const unsigned mutation_count = sizeof mutations / sizeof *mutations;
+
+/* ---- files ---- */
+
+struct image image_load(const char *path)
+{
+	struct stat st;
+	int fd = open(path, O_RDONLY);
+	assert_true(fd >= 0 && fstat(fd, &st) == 0);
+	struct image img = {.len = (size_t)st.st_size, .cap = (size_t)st.st_size + IMAGE_ROOM};
+	img.data = calloc(1, img.cap);
+	assert_int_equal(read(fd, img.data, img.len), img.len);
+	close(fd);
+	return img;
+}
+
+void image_store(const struct image *img, const char *path)
+{
+	char file[300];
+	support_remove(path);
+	snprintf(file, sizeof file, "%s/data.mdb", path);
+	int fd = mkdir(path, 0700) ? -1 : open(file, O_WRONLY | O_CREAT | O_EXCL, 0600);
+	if (fd < 0 || write(fd, img->data, img->len) != (ssize_t)img->len)
+		abort();
+	close(fd);
+}
+
+void mutate_store(const struct image *original, unsigned long number, const char *path)
+{
+	struct chance chance = {.rng = support_rng(number)};
+	struct image img = {.data = malloc(original->cap), .len = original->len, .cap = original->cap};
+	memcpy(img.data, original->data, original->cap);
+	mutations[number % mutation_count].apply(&img, &chance);
+	image_store(&img, path);
+	free(img.data);
+}

@@ -27,4 +27,11 @@ struct mutation {
 extern const struct mutation mutations[];
 extern const unsigned mutation_count;
 
+/* A file that can be damaged. */
+struct image image_load(const char *path);
+/* A store of that file alone, at `path`, in the place of what is there. */
+void image_store(const struct image *img, const char *path);
+/* Makes the store of one case at `path`, to which mutation number % mutation_count was done. */
+void mutate_store(const struct image *original, unsigned long number, const char *path);
+
 #endif

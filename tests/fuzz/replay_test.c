@@ -37,8 +37,10 @@ static void replay(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		{"cli", replay, NULL, NULL, "cli"},
 		{"decode", replay, NULL, NULL, "decode"},
 		{"key", replay, NULL, NULL, "key"},
+		{"session", replay, NULL, NULL, "session"},
 		{"store", replay, NULL, NULL, "store"},
 	};
 	return cmocka_run_group_tests_name("what fuzzing has found", tests, NULL, NULL);

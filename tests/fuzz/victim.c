@@ -16,7 +16,7 @@ enum { ENTRIES_MAX = 100000 };
 
 static int keys;
 
-static void key_of(int i, char *key)
+void victim_key(int i, char key[80])
 {
 	sprintf(key, "dir%d/a longer name than needed %d", i % 9, i);
 }
@@ -50,6 +50,14 @@ static bool is_value(const uint8_t *got, size_t len, int i, int generation)
 	return len == length_of(i, generation) && memcmp(got, value_of(i, generation), len) == 0;
 }
 
+bool victim_had(int i, const void *data, size_t len)
+{
+	for (int generation = 0; generation < 3; generation++)
+		if (is_value(data, len, i, generation))
+			return true;
+	return false;
+}
+
 static int generation_of(int i)
 {
 	return i % 3 == 0;
@@ -58,7 +66,7 @@ static int generation_of(int i)
 static int put(struct kvfs_store *store, int i, int generation)
 {
 	char key[80];
-	key_of(i, key);
+	victim_key(i, key);
 	return kvfs_put(store, key, value_of(i, generation), length_of(i, generation), NULL, NULL);
 }
 
@@ -69,10 +77,10 @@ static void decorate(struct kvfs_store *store)
 {
 	char key[80];
 	for (int i = 0; i < 12; i++) {
-		key_of(i, key);
+		victim_key(i, key);
 		assert_ok(kvfs_setxattr(store, key, "user.note", "something to say of it", 22, 0));
 	}
-	key_of(1, key);
+	victim_key(1, key);
 	assert_ok(kvfs_link(store, key, "links/second"));
 	assert_ok(kvfs_link(store, key, "links/third"));
 	assert_ok(kvfs_symlink(store, "links/second", "links/symbolic"));
@@ -127,7 +135,7 @@ static void read_all(struct kvfs_store *store, bool forged, bool changed, struct
 		char key[80];
 		void *got;
 		size_t len;
-		key_of(i, key);
+		victim_key(i, key);
 		int r = kvfs_get(store, key, &got, &len);
 		if (r == -ENOENT || r == -ENOTDIR)
 			t->missing++;
