@@ -1,5 +1,5 @@
 # kvfs: one Makefile for everything.  `make help` lists what it does.
-# Output goes to build/<variant>/; variants: plain, asan, tsan, cov (`VARIANT=asan make` or the check-asan target).
+# Output goes to build/<variant>/; variants: plain, asan, tsan, cov, fuzz (`VARIANT=asan make` or the check-asan target).
 # CC, CFLAGS, LDFLAGS, PREFIX and DESTDIR may be set as everywhere; WERROR=1 makes a warning an error.
 
 VARIANT ?= plain
@@ -10,16 +10,17 @@ LIBDIR ?= $(PREFIX)/lib
 VERSION := $(shell sed -n 's/^.define KVFS_VERSION "\(.*\)"/\1/p' include/kvfs.h)
 
 ifeq ($(origin CC),default)
-CC := gcc
+CC := $(if $(filter fuzz,$(VARIANT)),clang,gcc)
 endif
-ifeq ($(filter plain asan tsan cov,$(VARIANT)),)
-$(error VARIANT=$(VARIANT): there are plain, asan, tsan and cov)
+ifeq ($(filter plain asan tsan cov fuzz,$(VARIANT)),)
+$(error VARIANT=$(VARIANT): there are plain, asan, tsan, cov and fuzz)
 endif
 HARDEN ?= -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fstack-clash-protection
 CFLAGS_plain := -O2 -g $(HARDEN)
 CFLAGS_asan := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 CFLAGS_tsan := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 CFLAGS_cov := -O0 -g --coverage
+CFLAGS_fuzz := -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
 CFLAGS ?= $(CFLAGS_$(VARIANT))
 LDFLAGS ?= -Wl,-z,relro,-z,now -Wl,--as-needed
 # A warning is an error in the plain variant only: where it optimises less, the compiler guesses worse.
@@ -31,19 +32,19 @@ KV_CPPFLAGS := -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -Iinclude
 quiet = $(if $(V),,@echo "  $(1) $@";)
 # Asked only when a rule needs it: pkg-config may be what `make deps` is about to install.
 PKG_CONFIG ?= pkg-config
-# gdbm, lmdb, sqlite3 and jansson are for `kvfs import --from`, and nettle, which libarchive uses too: sums of sources, Base64.
+# gdbm, lmdb, sqlite3 and jansson are for `kvfs import --from`. nettle, which libarchive uses too: names of long typed keys, sums of sources, Base64.
 PKGS_kvfs := fuse3 libarchive jansson nettle sqlite3
 INC_kvfs = $(shell $(PKG_CONFIG) --cflags $(PKGS_kvfs))
 LIBS_kvfs = $(shell $(PKG_CONFIG) --libs $(PKGS_kvfs)) -lgdbm
 INC_tests/unit := -Ilib -Ikvfs
 INC_tests/crash := -Itests/unit
-INC_tests/fuzz := -Ilib
+INC_tests/fuzz := -Ilib -Ikvfs
 INC_tests/bench = $(shell $(PKG_CONFIG) --cflags fuse3)
 # The extension uses the limited API only: any CPython from 3.11 on loads what any one has built.
 PYTHON ?= python3
 INC_lib/python/_kvfs = -isystem $(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')
 INC = $(INC_$(patsubst %/,%,$(dir $<))) $(if $(filter tests/%,$<),-Itests/support)
-LIBS := -llmdb -pthread
+LIBS := -llmdb -lnettle -pthread
 
 objects = $(patsubst %.c,$B/obj/%.o,$(1))
 programs = $(patsubst %.c,$B/%,$(1))
@@ -58,7 +59,8 @@ CRASH := $(call programs,$(sort $(wildcard tests/crash/*_test.c)))
 CRASH_ALL := $(CRASH) $B/tests/crash/record.so
 CRASH_SRC := $(filter-out %_test.c,$(wildcard tests/crash/*.c))
 FUZZ := $(call programs,$(sort $(wildcard tests/fuzz/*_test.c)))
-FUZZ_SRC := $(filter-out %_test.c %_fuzz.c,$(wildcard tests/fuzz/*.c))
+TARGETS := $(call programs,$(sort $(wildcard tests/fuzz/*_fuzz.c)))
+FUZZ_SRC := $(filter-out %_test.c %_fuzz.c %/replay.c,$(wildcard tests/fuzz/*.c))
 # A program each: what the CLI and mount scripts call, and benchmarks.
 HELPERS := $(call programs,$(sort $(wildcard tests/cli/*.c tests/mount/*.c)))
 BENCH := $(call programs,$(sort $(wildcard tests/bench/*.c)))
@@ -111,7 +113,7 @@ $B/python/%: lib/python/%
 
 # ---- tests
 
-tests: all $(UNIT) $(API) $(FUZZ) $(HELPERS) $(if $(filter plain,$(VARIANT)),$(CRASH_ALL) python-here)
+tests: all $(UNIT) $(API) $(FUZZ) $(TARGETS) $(HELPERS) $(if $(filter plain,$(VARIANT)),$(CRASH_ALL) python-here)
 
 $B/tests/libsupport.a: $(call objects,$(SUPPORT_SRC))
 	@mkdir -p $(@D)
@@ -145,6 +147,19 @@ $B/tests/crash/record.so: $B/obj/tests/crash/record.o $B/obj/tests/crash/fault.o
 $(FUZZ): $B/tests/fuzz/%: $B/obj/tests/fuzz/%.o $(call objects,$(FUZZ_SRC)) $B/tests/libsupport.a $B/libkvfs.a
 	@mkdir -p $(@D)
 	$(call quiet,LINK)$(CC) $(CFLAGS) -pie $(LDFLAGS) -o $@ $^ -lcmocka $(LIBS)
+# A fuzzer's target: with libFuzzer in the fuzz variant, with a main() that replays files in all others.
+$(TARGETS): $B/tests/fuzz/%: $B/obj/tests/fuzz/%.o $(call objects,$(FUZZ_SRC) $(if $(filter fuzz,$(VARIANT)),,tests/fuzz/replay.c)) \
+		$B/tests/libsupport.a $B/libkvfs.a
+	@mkdir -p $(@D)
+	$(call quiet,LINK)$(CC) $(CFLAGS) $(if $(filter fuzz,$(VARIANT)),-fsanitize=fuzzer) -pie $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) -lcmocka -lm $(LIBS)
+# The whole program in one: its main() is called, and exit() of a command comes back.
+PROGRAM := $B/obj/tests/fuzz/kvfs_main.o $(call objects,$(filter-out %/main.c,$(KVFS_SRC)))
+$B/obj/tests/fuzz/kvfs_main.o: $B/obj/kvfs/main.o
+	@mkdir -p $(@D)
+	@objcopy --redefine-sym main=kvfs_main $< $@
+$B/tests/fuzz/key_fuzz $B/tests/fuzz/cli_fuzz: $(PROGRAM)
+$B/tests/fuzz/key_fuzz $B/tests/fuzz/cli_fuzz: LIBS += $(LIBS_kvfs)
+$B/tests/fuzz/cli_fuzz: LIBS += -Wl,--wrap=exit,--wrap=fclose
 
 # What of the program is tested without a mount.
 $B/tests/unit/locks_test: $B/obj/kvfs/locks.o
@@ -165,7 +180,7 @@ check-crash: ## one suite: power cuts, killed programs, failing disks (tests/REA
 check-python: all python-here ## one suite
 	@$(RUN_TESTS) python
 check-fuzz: ## one suite: stores with damaged and crafted pages (tests/README.md has the long forms)
-	$(MAKE_SELF) $B/kvfs $(FUZZ)
+	$(MAKE_SELF) $B/kvfs $(FUZZ) $(TARGETS)
 	@$(RUN_TESTS) fuzz
 check-cli check-mount: check-%: all $(HELPERS) ## one suite
 	@$(AS_ROOT)$(RUN_TESTS) $*
@@ -182,16 +197,12 @@ cov: ## lines covered by the unit, api and CLI tests, file by file
 	$(MAKE_SELF) VARIANT=cov tests
 	@find $(BUILD)/cov -name '*.gcda' -delete; BUILD=$(BUILD)/cov tests/support/run unit api cli
 	@tests/support/coverage $(BUILD)/cov $(LIB_SRC) $(KVFS_SRC)
-# Needs clang, which brings libFuzzer.
+# Needs clang, which brings libFuzzer.  What one run has learned the next one begins with.
 FUZZ_S ?= 60
-FUZZ_CC := clang -std=gnu11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize=alignment,pointer-overflow -fno-sanitize-recover=all
-$(BUILD)/fuzz/decode_fuzz: tests/fuzz/decode_fuzz.c tests/fuzz/victim.c tests/support/support.c $(LIB_SRC) $(wildcard lib/*.h include/*.h)
-	@mkdir -p $(@D)
-	$(call quiet,FUZZ)$(FUZZ_CC) $(KV_CPPFLAGS) -iquote lib -Itests/support -pthread -o $@ $(filter %.c,$^) -lcmocka $(LIBS)
-fuzz: $(BUILD)/fuzz/decode_fuzz ## crafted records for FUZZ_S seconds, with libFuzzer; what it learned stays in build/fuzz/corpus
-	@mkdir -p $(BUILD)/fuzz/corpus
-	@FUZZ_SEEDS=$(BUILD)/fuzz/corpus $(BUILD)/fuzz/decode_fuzz -max_total_time=$(FUZZ_S) -max_len=8192 -print_final_stats=1 \
-		-artifact_prefix=$(BUILD)/fuzz/ $(BUILD)/fuzz/corpus
+FUZZ_DIR ?= $(BUILD)/fuzz/found
+fuzz: ## each target of tests/fuzz for FUZZ_S seconds with libFuzzer (ONLY=decode: that one); corpus and crashes go to FUZZ_DIR
+	$(MAKE_SELF) VARIANT=fuzz $(patsubst $B/%,$(BUILD)/fuzz/%,$(TARGETS))
+	@BUILD=$(BUILD)/fuzz tests/fuzz/run $(FUZZ_DIR) $(FUZZ_S) $(ONLY)
 BENCH_DIR ?= $B/bench
 bench: ## build the benchmarks; run call_bench and mount_bench in BENCH_DIR (the others say in their source how)
 	$(MAKE_SELF) all $(BENCH)

@@ -506,7 +506,7 @@ static void parse_options(struct cli *cli, int argc, char **argv, struct export_
 
 int cmd_export(struct cli *cli, int argc, char **argv)
 {
-	static struct exporter ex = {.dir = ""};
+	static struct exporter ex;
 	struct export_records records = {0};
 	const char *target = NULL;
 	bool to;
@@ -515,7 +515,7 @@ int cmd_export(struct cli *cli, int argc, char **argv)
 	parse_options(cli, argc, argv, &records, &target);
 	to = target;
 	cli_operands(cli, argc, !to, 1 + !to);
-	ex.cli = cli;
+	ex = (struct exporter){.cli = cli, .dir = ""};
 	if (!to)
 		target = argv[argc - 1];
 	if (cli_open(cli, CLI_READ) < 0 || (argc - optind == 1 + !to && !(ex.dir = cli_key(cli, argv[optind]))))

@@ -187,7 +187,8 @@ int kv_log_append(struct kv_txn *txn, struct kv_head *head, const struct kv_chan
 		head->rec.nchanges = count;
 		struct kv_key_ino key = kv_key_u64(++head->seq);
 		struct packed alone = {head->seq, (uint32_t)(sizeof head->rec + end - at)};
-		struct iovec parts[] = {{&alone, sizeof alone}, {&head->rec, sizeof head->rec}, {ch->buf + at, end - at}};
+		struct iovec parts[] = {
+			{&alone, sizeof alone}, {&head->rec, sizeof head->rec}, {end > at ? ch->buf + at : NULL, end - at}};
 		int n = end > at ? 3 : 2;
 		/* of a large commit only the last record is the newest one, and goes through the log */
 		int r = end < ch->len ? put_pack(txn, head->seq, parts, n)

@@ -77,13 +77,6 @@ struct group {
 	uint64_t dir, entries, subdirs;
 };
 
-static bool is_name(struct kv_bytes name)
-{
-	const char *s = name.data;
-	return name.len && name.len <= KVFS_NAME_MAX && !memchr(s, '/', name.len) && !memchr(s, 0, name.len) &&
-	       !(s[0] == '.' && (name.len == 1 || (name.len == 2 && s[1] == '.')));
-}
-
 /* An entry with its inode's record. */
 static int check_embedded(struct kv_check *c, struct kv_spot where, const struct kv_rec_dirent *ent, struct kv_bytes rec)
 {
@@ -107,7 +100,7 @@ static int check_entry(struct kv_check *c, struct kv_rows *rows, struct group *g
 	struct kv_spot where = {group->dir, {(const char *)rows->key.data + 8, rows->key.len - 8}};
 	struct kv_rec_dirent ent;
 	group->entries++;
-	if (rows->key.len < 8 || !is_name(where.name) || rows->value.len < sizeof ent) {
+	if (rows->key.len < 8 || !kv_name_is_legal(where.name.data, where.name.len) || rows->value.len < sizeof ent) {
 		kv_check_found(
 			c, KVFS_FINDING_LOST, NULL, "an entry of directory %llu cannot be read", (unsigned long long)group->dir);
 		return 0;

@@ -37,7 +37,8 @@ static void find_ranges(struct value *v)
 		else
 			hi = mid;
 	}
-	v->ranges = c->ranges + lo;
+	if (lo < c->nranges)
+		v->ranges = c->ranges + lo;
 	while (lo + v->nranges < c->nranges && v->ranges[v->nranges].blob == v->inode->rec.blob)
 		v->nranges++;
 }

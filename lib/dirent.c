@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "err.h"
+#include "path.h"
 
 static int decode(struct kv_txn *txn, struct kv_bytes rec, struct kv_dirent *ret)
 {
@@ -39,7 +40,8 @@ int kv_dirent_del(struct kv_txn *txn, uint64_t dir, const char *name, size_t len
 	return kv_db_del(txn, KV_DIRENT, &key, kv_key_name(&key, dir, name, len));
 }
 
-/* What the cursor stands on, if it is still an entry of `dir`. */
+/* What the cursor stands on, if it is still an entry of `dir`.  A crafted store may call it anything: what no key can say would lead a
+ * listing in circles, an export out of its directory, and not fit where names are copied to. */
 static int here(struct kv_cursor *c, uint64_t dir, struct kv_bytes *ret_name, struct kv_dirent *ret)
 {
 	uint64_t be = htobe64(dir);
@@ -47,6 +49,10 @@ static int here(struct kv_cursor *c, uint64_t dir, struct kv_bytes *ret_name, st
 		return -ENOENT;
 	ret_name->data = (const char *)c->key.data + sizeof be;
 	ret_name->len = c->key.len - sizeof be;
+	if (!kv_name_is_legal(ret_name->data, ret_name->len)) {
+		kv_db_set_damage(c->txn->db, "dirent record: no key can have its name");
+		return kv_fail(EUCLEAN);
+	}
 	return decode(c->txn, c->value, ret);
 }
 

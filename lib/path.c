@@ -63,6 +63,11 @@ int kv_path_check(const char *key)
 	return fault_errno(kv_path_fault(key));
 }
 
+bool kv_name_is_legal(const char *name, size_t len)
+{
+	return !component_fault(name, len) && !memchr(name, '/', len) && !memchr(name, '\0', len);
+}
+
 int kv_name_check(const char *name)
 {
 	size_t len = strnlen(name, KVFS_NAME_MAX + 1);

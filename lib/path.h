@@ -11,6 +11,8 @@ const char *kv_path_fault(const char *key);
 int kv_path_check(const char *key);
 /* The same for a single component: not empty, no '/', not "." or "..", at most 255 bytes. */
 int kv_name_check(const char *name);
+/* The same for bytes from a store, which may have a NUL in them. */
+bool kv_name_is_legal(const char *name, size_t len);
 
 /* Walks components: *p starts at the key (leading '/' included); returns false at the end.  Only for checked keys. */
 bool kv_path_next(const char **p, const char **ret_name, size_t *ret_len);

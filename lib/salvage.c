@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "err.h"
+#include "path.h"
 
 #define LOST_FOUND "lost+found"
 #define DEPTH_MAX 2048 /* components of a key */
@@ -107,8 +108,7 @@ int kv_salvage_meet(struct kv_salvage *s, uint64_t ino)
 static bool descend(struct kv_salvage *s, struct kv_bytes name)
 {
 	size_t slash = s->len > 0;
-	if (s->len + slash + name.len > KVFS_KEY_MAX || !name.len || memchr(name.data, '/', name.len) ||
-		memchr(name.data, 0, name.len)) {
+	if (s->len + slash + name.len > KVFS_KEY_MAX || !kv_name_is_legal(name.data, name.len)) {
 		lost(s, "a name in it is no name, or too long");
 		return false;
 	}

@@ -6,12 +6,12 @@
  *
  * Decoding undoes that, and then encodes again: what does not encode to these very bytes is a file that somebody else put there. */
 #include "err.h"
-#include "sha256.h"
 #include "util.h"
 
 #include <errno.h>
 #include <locale.h>
 #include <math.h>
+#include <nettle/sha2.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -164,10 +164,13 @@ static size_t head_len(const char *text)
 
 static void long_name(const char *text, size_t len, char name[KVFS_NAME_MAX + 1])
 {
-	uint8_t sum[KV_SHA256_SIZE];
+	struct sha256_ctx ctx;
+	uint8_t sum[SHA256_DIGEST_SIZE];
 	size_t at = head_len(text);
 
-	kv_sha256(text, len, sum);
+	sha256_init(&ctx);
+	sha256_update(&ctx, len, (const uint8_t *)text);
+	sha256_digest(&ctx, sizeof(sum), sum);
 	memcpy(name, text, at);
 	name[at++] = '%';
 	name[at++] = '%';

@@ -19,7 +19,7 @@ if os.path.exists(os.path.join(TREE, "Makefile")):
     with open(os.path.join(TREE, "include", "kvfs.h"), encoding="utf-8") as header:
         version = re.search(r'KVFS_VERSION "(.*)"', header.read())[1]
     compile_args = ["-I" + os.path.join(TREE, "include")]
-    link_args = [os.path.join(TREE, "build", "plain", "libkvfs.a"), "-llmdb", "-Wl,--exclude-libs,ALL"]
+    link_args = [os.path.join(TREE, "build", "plain", "libkvfs.a"), "-llmdb", "-lnettle", "-Wl,--exclude-libs,ALL"]
 else:
     version = ask("--modversion")[0]
     compile_args, link_args = ask("--cflags"), ask("--libs")

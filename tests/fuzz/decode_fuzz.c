@@ -12,6 +12,7 @@
 
 #include "changelog.h"
 #include "core.h"
+#include "fuzz.h"
 #include "garbage.h"
 #include "meta.h"
 #include "namei.h"
@@ -23,9 +24,6 @@
 #include "victim.h"
 #include "walk.h"
 #include "xattr.h"
-
-int LLVMFuzzerInitialize(int *argc, char ***argv);
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
 enum { LOOKS_MAX = 3000 };
 
@@ -60,14 +58,20 @@ static void write_seeds(const char *dir)
 	kv_db_read_end(&txn);
 }
 
+static void close_store(void)
+{
+	kvfs_close(store);
+}
+
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
 	struct kvfs_options opt = {.size = sizeof opt, .durability = KVFS_NONE};
 	const char *path = support_store_path(), *seeds = getenv("FUZZ_SEEDS");
 	(void)argc;
 	(void)argv;
-	victim_build(path);
+	victim_build(path, 60);
 	assert_ok(kvfs_open(path, &opt, &store, NULL));
+	atexit(close_store);
 	if (seeds)
 		write_seeds(seeds);
 	return 0;

@@ -2,7 +2,11 @@
 #include "mutate.h"
 
 #include <endian.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
@@ -12,13 +16,25 @@
 
 /* ---- chance ---- */
 
-static uint64_t below(struct support_rng *rng, uint64_t n)
+static uint64_t any(struct chance *rng, size_t size)
 {
-	return n ? support_below(rng, n) : 0;
+	uint64_t v = 0;
+	if (!rng->len)
+		return support_random(&rng->rng);
+	size = kv_min(size, rng->len);
+	memcpy(&v, rng->data, size);
+	rng->data += size;
+	rng->len -= size;
+	return v;
+}
+
+static uint64_t below(struct chance *rng, uint64_t n)
+{
+	return n ? any(rng, n <= 1 << 8 ? 1 : n <= 1 << 16 ? 2 : 8) % n : 0;
 }
 
 /* Numbers that break things: around the limits of each width, near the old one, anything. */
-static uint64_t odd_number(struct support_rng *rng, uint64_t old)
+static uint64_t odd_number(struct chance *rng, uint64_t old)
 {
 	static const uint64_t odd[] = {0, 1, 2, 3, 7, 8, 15, 16, 17, 18, 255, 256, 511, 512, 2038, 2040, 4079, 4080, 4094, 4095,
 		4096, 4097, 0x7fff, 0x8000, 0xfffe, 0xffff, 0x10000, 0x7fffffff, 0xffffffff, 1ull << 47, 1ull << 51, 1ull << 52,
@@ -31,11 +47,11 @@ static uint64_t odd_number(struct support_rng *rng, uint64_t old)
 	case 2:
 		return old ^ 1ull << below(rng, 64);
 	default:
-		return support_random(rng) >> below(rng, 64);
+		return any(rng, 8) >> below(rng, 64);
 	}
 }
 
-static void spoil(struct support_rng *rng, void *at, size_t size)
+static void spoil(struct chance *rng, void *at, size_t size)
 {
 	uint64_t v = 0;
 	memcpy(&v, at, size);
@@ -72,7 +88,7 @@ static bool is_sound(const struct image *img, uint64_t no, bool leaf)
 }
 
 /* A page of a tree (`branch`: if there is one), by chance; most are in use. */
-static uint64_t some_page(const struct image *img, struct support_rng *rng, bool branch)
+static uint64_t some_page(const struct image *img, struct chance *rng, bool branch)
 {
 	uint64_t no = 2;
 	for (unsigned i = 0; i < 400; i++) {
@@ -83,7 +99,7 @@ static uint64_t some_page(const struct image *img, struct support_rng *rng, bool
 	return no;
 }
 
-static struct kv_lmdb_node *some_node(const struct image *img, struct support_rng *rng)
+static struct kv_lmdb_node *some_node(const struct image *img, struct chance *rng)
 {
 	uint64_t no = some_page(img, rng, below(rng, 3) == 0);
 	if (!is_sound(img, no, true) && !is_sound(img, no, false))
@@ -93,36 +109,36 @@ static struct kv_lmdb_node *some_node(const struct image *img, struct support_rn
 
 /* ---- bytes ---- */
 
-static void flip_bits(struct image *img, struct support_rng *rng)
+static void flip_bits(struct image *img, struct chance *rng)
 {
 	for (uint64_t n = 1 + below(rng, 8); n; n--)
 		img->data[below(rng, img->len)] ^= (uint8_t)(1u << below(rng, 8));
 }
 
-static void set_bytes(struct image *img, struct support_rng *rng)
+static void set_bytes(struct image *img, struct chance *rng)
 {
 	uint64_t at = some_page(img, rng, false) * PAGE + below(rng, PAGE);
 	static const uint8_t values[] = {0, 0xff, 0x7f, 0x80, 1};
 	for (uint64_t n = 1 + below(rng, 16); n && at < img->len; n--)
-		img->data[at++] = below(rng, 2) ? values[below(rng, 5)] : (uint8_t)support_random(rng);
+		img->data[at++] = below(rng, 2) ? values[below(rng, 5)] : (uint8_t)any(rng, 1);
 }
 
-static void zero_page(struct image *img, struct support_rng *rng)
+static void zero_page(struct image *img, struct chance *rng)
 {
 	memset(page_of(img, below(rng, pages(img))), 0, PAGE);
 }
 
-static void random_page(struct image *img, struct support_rng *rng)
+static void random_page(struct image *img, struct chance *rng)
 {
 	uint64_t no = 2 + below(rng, pages(img) - 2);
-	support_fill(rng, page_of(img, no), PAGE);
+	support_fill(&rng->rng, page_of(img, no), PAGE);
 	if (below(rng, 2)) {
 		head_of(img, no)->page_no = no;
 		head_of(img, no)->flags = below(rng, 2) ? KV_PAGE_LEAF : KV_PAGE_BRANCH;
 	}
 }
 
-static void truncate_file(struct image *img, struct support_rng *rng)
+static void truncate_file(struct image *img, struct chance *rng)
 {
 	img->len = below(rng, img->len);
 	if (below(rng, 4))
@@ -131,7 +147,7 @@ static void truncate_file(struct image *img, struct support_rng *rng)
 
 /* ---- pages ---- */
 
-static void swap_pages(struct image *img, struct support_rng *rng)
+static void swap_pages(struct image *img, struct chance *rng)
 {
 	uint64_t a = some_page(img, rng, false), b = some_page(img, rng, below(rng, 2));
 	uint8_t tmp[PAGE];
@@ -144,7 +160,7 @@ static void swap_pages(struct image *img, struct support_rng *rng)
 	}
 }
 
-static void copy_page(struct image *img, struct support_rng *rng)
+static void copy_page(struct image *img, struct chance *rng)
 {
 	uint64_t a = some_page(img, rng, false), b = some_page(img, rng, below(rng, 2));
 	memcpy(page_of(img, a), page_of(img, b), PAGE);
@@ -152,7 +168,7 @@ static void copy_page(struct image *img, struct support_rng *rng)
 		head_of(img, a)->page_no = a;
 }
 
-static void spoil_header(struct image *img, struct support_rng *rng)
+static void spoil_header(struct image *img, struct chance *rng)
 {
 	struct kv_lmdb_page *h = head_of(img, some_page(img, rng, below(rng, 2)));
 	for (uint64_t n = 1 + below(rng, 2); n; n--)
@@ -177,7 +193,7 @@ static void spoil_header(struct image *img, struct support_rng *rng)
 		}
 }
 
-static void spoil_pointers(struct image *img, struct support_rng *rng)
+static void spoil_pointers(struct image *img, struct chance *rng)
 {
 	uint8_t *page = page_of(img, some_page(img, rng, below(rng, 2)));
 	unsigned n = kv_page_count(page) % 2000;
@@ -190,7 +206,7 @@ static void spoil_pointers(struct image *img, struct support_rng *rng)
 	}
 }
 
-static void spoil_node(struct image *img, struct support_rng *rng)
+static void spoil_node(struct image *img, struct chance *rng)
 {
 	struct kv_lmdb_node *node = some_node(img, rng);
 	if (!node)
@@ -215,7 +231,7 @@ static void spoil_node(struct image *img, struct support_rng *rng)
 }
 
 /* A branch that leads elsewhere: to itself, to a page above it, past the end. */
-static void spoil_child(struct image *img, struct support_rng *rng)
+static void spoil_child(struct image *img, struct chance *rng)
 {
 	uint64_t no = some_page(img, rng, true), to = below(rng, 3) ? below(rng, pages(img)) : odd_number(rng, no);
 	if (!is_sound(img, no, false))
@@ -229,7 +245,7 @@ static void spoil_child(struct image *img, struct support_rng *rng)
 
 /* ---- LMDB's own records ---- */
 
-static void spoil_tree(struct support_rng *rng, struct kv_lmdb_tree *t, uint64_t pages)
+static void spoil_tree(struct chance *rng, struct kv_lmdb_tree *t, uint64_t pages)
 {
 	switch (below(rng, 6)) {
 	case 0:
@@ -248,11 +264,11 @@ static void spoil_tree(struct support_rng *rng, struct kv_lmdb_tree *t, uint64_t
 		spoil(rng, &t->pad, 4);
 		break;
 	default:
-		spoil(rng, &t->branch_pages + below(rng, 4), 8);
+		spoil(rng, (uint8_t *)t + offsetof(struct kv_lmdb_tree, branch_pages) + 8 * below(rng, 4), 8);
 	}
 }
 
-static void spoil_meta(struct image *img, struct support_rng *rng)
+static void spoil_meta(struct image *img, struct chance *rng)
 {
 	struct kv_lmdb_meta *m = below(rng, 3) ? meta_of(img) : (struct kv_lmdb_meta *)page_of(img, below(rng, 2));
 	switch (below(rng, 8)) {
@@ -282,7 +298,7 @@ static void spoil_meta(struct image *img, struct support_rng *rng)
 	}
 }
 
-static void spoil_root(struct image *img, struct support_rng *rng)
+static void spoil_root(struct image *img, struct chance *rng)
 {
 	for (unsigned i = 0; i < 3000; i++) {
 		struct kv_lmdb_node *node = some_node(img, rng);
@@ -293,7 +309,7 @@ static void spoil_root(struct image *img, struct support_rng *rng)
 	}
 }
 
-static void spoil_overflow(struct image *img, struct support_rng *rng)
+static void spoil_overflow(struct image *img, struct chance *rng)
 {
 	for (unsigned i = 0; i < 3000; i++) {
 		uint64_t no = 2 + below(rng, pages(img) - 2);
@@ -308,7 +324,7 @@ static void spoil_overflow(struct image *img, struct support_rng *rng)
 	}
 }
 
-static void spoil_free_list(struct image *img, struct support_rng *rng)
+static void spoil_free_list(struct image *img, struct chance *rng)
 {
 	uint64_t no = meta_of(img)->free.root;
 	if (no >= pages(img) || !is_sound(img, no, true))
@@ -351,7 +367,7 @@ static bool owner_of(const struct kv_lmdb_node *node, const uint8_t *value, unsi
 	return false;
 }
 
-static void forge_one(struct image *img, struct support_rng *rng)
+static void forge_one(struct image *img, struct chance *rng)
 {
 	struct kv_lmdb_node *node = NULL;
 	unsigned table = 0;
@@ -388,14 +404,14 @@ static void forge_one(struct image *img, struct support_rng *rng)
 	memcpy(value, &sum, sizeof sum);
 }
 
-static void forge(struct image *img, struct support_rng *rng)
+static void forge(struct image *img, struct chance *rng)
 {
 	for (uint64_t n = 1 + below(rng, 4); n; n--)
 		forge_one(img, rng);
 }
 
 /* Many at once, of every kind. */
-static void mix(struct image *img, struct support_rng *rng)
+static void mix(struct image *img, struct chance *rng)
 {
 	for (uint64_t n = 2 + below(rng, 6); n; n--) {
 		const struct mutation *m = &mutations[below(rng, mutation_count)];
@@ -424,3 +440,38 @@ const struct mutation mutations[] = {
 	{"mix", mix, true},
 };
 const unsigned mutation_count = sizeof mutations / sizeof *mutations;
+
+/* ---- files ---- */
+
+struct image image_load(const char *path)
+{
+	struct stat st;
+	int fd = open(path, O_RDONLY);
+	assert_true(fd >= 0 && fstat(fd, &st) == 0);
+	struct image img = {.len = (size_t)st.st_size, .cap = (size_t)st.st_size + IMAGE_ROOM};
+	img.data = calloc(1, img.cap);
+	assert_int_equal(read(fd, img.data, img.len), img.len);
+	close(fd);
+	return img;
+}
+
+void image_store(const struct image *img, const char *path)
+{
+	char file[300];
+	support_remove(path);
+	snprintf(file, sizeof file, "%s/data.mdb", path);
+	int fd = mkdir(path, 0700) ? -1 : open(file, O_WRONLY | O_CREAT | O_EXCL, 0600);
+	if (fd < 0 || write(fd, img->data, img->len) != (ssize_t)img->len)
+		abort();
+	close(fd);
+}
+
+void mutate_store(const struct image *original, unsigned long number, const char *path)
+{
+	struct chance chance = {.rng = support_rng(number)};
+	struct image img = {.data = malloc(original->cap), .len = original->len, .cap = original->cap};
+	memcpy(img.data, original->data, original->cap);
+	mutations[number % mutation_count].apply(&img, &chance);
+	image_store(&img, path);
+	free(img.data);
+}

@@ -31,43 +31,6 @@ static struct shared *shared;
 static struct image original;
 static char directory[160];
 
-static void *read_file(const char *path, size_t room, size_t *ret_len)
-{
-	int fd = open(path, O_RDONLY);
-	struct stat st;
-	assert_true(fd >= 0 && fstat(fd, &st) == 0);
-	char *data = calloc(1, (size_t)st.st_size + room + 1);
-	assert_int_equal(read(fd, data, (size_t)st.st_size), st.st_size);
-	close(fd);
-	*ret_len = (size_t)st.st_size;
-	return data;
-}
-
-static void write_file(const char *dir, const char *name, const void *data, size_t len)
-{
-	char path[260];
-	snprintf(path, sizeof path, "%s/%s", dir, name);
-	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-	if (fd < 0 || write(fd, data, len) != (ssize_t)len)
-		abort();
-	close(fd);
-}
-
-/* The store of one case, new from the original. */
-static void make_case(const char *path, unsigned long number)
-{
-	const struct mutation *m = &mutations[number % mutation_count];
-	struct support_rng rng = support_rng(number);
-	struct image img = {.len = original.len, .cap = original.cap};
-	support_remove(path);
-	mkdir(path, 0700);
-	img.data = malloc(original.cap);
-	memcpy(img.data, original.data, original.cap);
-	m->apply(&img, &rng);
-	write_file(path, "data.mdb", img.data, img.len);
-	free(img.data);
-}
-
 static void keep(unsigned worker, unsigned long number)
 {
 	const char *dir = getenv("KVFS_FUZZ_KEEP");
@@ -76,7 +39,7 @@ static void keep(unsigned worker, unsigned long number)
 		return;
 	snprintf(path, sizeof path, "%s/%u", directory, worker);
 	snprintf(kept, sizeof kept, "%.200s/%lu", dir, number);
-	make_case(path, number); /* as it was before it was used */
+	mutate_store(&original, number, path); /* as it was before it was used */
 	if (rename(path, kept))
 		printf("	cannot keep %s: %s\n", kept, strerror(errno));
 }
@@ -89,10 +52,9 @@ static void run(const char *path, unsigned long number, const char *volatile *st
 
 static void show_output(const char *path)
 {
-	size_t len;
-	char *text = read_file(path, 0, &len);
-	fprintf(stdout, "%.4000s\n", text);
-	free(text);
+	struct image text = image_load(path);
+	fprintf(stdout, "%.4000s\n", (char *)text.data);
+	free(text.data);
 }
 
 static void run_in_child(unsigned worker, unsigned long number)
@@ -104,7 +66,7 @@ static void run_in_child(unsigned worker, unsigned long number)
 	int status;
 	snprintf(path, sizeof path, "%s/%u", directory, worker);
 	snprintf(output, sizeof output, "%s/output%u", directory, worker);
-	make_case(path, number);
+	mutate_store(&original, number, path);
 	shared->stage[worker] = "begin";
 	fflush(stdout);
 	pid_t pid = fork();
@@ -152,10 +114,9 @@ static int setup(void **state)
 	shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	snprintf(directory, sizeof directory, "%.150s", support_tmpdir());
 	snprintf(file, sizeof file, "%s/good", directory);
-	victim_build(file);
+	victim_build(file, VICTIM_KEYS);
 	strcat(file, "/data.mdb");
-	original.data = read_file(file, IMAGE_ROOM, &original.len);
-	original.cap = original.len + IMAGE_ROOM;
+	original = image_load(file);
 	return shared == MAP_FAILED;
 }
 
@@ -167,8 +128,7 @@ static void test_unharmed(void **state)
 	char path[200];
 	(void)state;
 	snprintf(path, sizeof path, "%s/unharmed", directory);
-	mkdir(path, 0700);
-	write_file(path, "data.mdb", original.data, original.len);
+	image_store(&original, path);
 	victim_use(path, false, true, &t, &stage);
 	assert_int_equal(t.refused + t.errors + t.missing + t.stale + t.wrong + t.unwritten + t.found + t.hangs, 0);
 	assert_true(t.fine > 500 && t.written > 50 && t.listed > 250);

@@ -12,9 +12,11 @@
 
 #include "support.h"
 
-enum { KEYS = 260, ENTRIES_MAX = 100000 };
+enum { ENTRIES_MAX = 100000 };
 
-static void key_of(int i, char *key)
+static int keys;
+
+void victim_key(int i, char key[80])
 {
 	sprintf(key, "dir%d/a longer name than needed %d", i % 9, i);
 }
@@ -28,7 +30,7 @@ static size_t length_of(int i, int generation)
 /* Each byte follows from the key's number, the generation, and its place.  Made once, before the cases. */
 static const uint8_t *value_of(int i, int generation)
 {
-	static uint8_t *values[KEYS][3];
+	static uint8_t *values[VICTIM_KEYS][3];
 	uint64_t x = ((uint64_t)i << 8 | (unsigned)generation) * UINT64_C(0x9E3779B97F4A7C15) + 1;
 	uint8_t *data = values[i][generation];
 	if (data)
@@ -48,6 +50,14 @@ static bool is_value(const uint8_t *got, size_t len, int i, int generation)
 	return len == length_of(i, generation) && memcmp(got, value_of(i, generation), len) == 0;
 }
 
+bool victim_had(int i, const void *data, size_t len)
+{
+	for (int generation = 0; generation < 3; generation++)
+		if (is_value(data, len, i, generation))
+			return true;
+	return false;
+}
+
 static int generation_of(int i)
 {
 	return i % 3 == 0;
@@ -56,7 +66,7 @@ static int generation_of(int i)
 static int put(struct kvfs_store *store, int i, int generation)
 {
 	char key[80];
-	key_of(i, key);
+	victim_key(i, key);
 	return kvfs_put(store, key, value_of(i, generation), length_of(i, generation), NULL, NULL);
 }
 
@@ -67,10 +77,10 @@ static void decorate(struct kvfs_store *store)
 {
 	char key[80];
 	for (int i = 0; i < 12; i++) {
-		key_of(i, key);
+		victim_key(i, key);
 		assert_ok(kvfs_setxattr(store, key, "user.note", "something to say of it", 22, 0));
 	}
-	key_of(1, key);
+	victim_key(1, key);
 	assert_ok(kvfs_link(store, key, "links/second"));
 	assert_ok(kvfs_link(store, key, "links/third"));
 	assert_ok(kvfs_symlink(store, "links/second", "links/symbolic"));
@@ -94,17 +104,18 @@ static void decorate(struct kvfs_store *store)
 	assert_ok(kvfs_stream_close(st));
 }
 
-void victim_build(const char *path)
+void victim_build(const char *path, int n)
 {
 	struct kvfs_options opt = {.size = sizeof opt, .flags = KVFS_CREATE, .durability = KVFS_NONE};
 	struct kvfs_store *store;
+	keys = n;
 	assert_ok(kvfs_open(path, &opt, &store, NULL));
-	for (int i = 0; i < KEYS; i++) {
+	for (int i = 0; i < keys; i++) {
 		value_of(i, 2);
 		assert_ok(put(store, i, 0));
 	}
 	decorate(store);
-	for (int i = 0; i < KEYS; i++)
+	for (int i = 0; i < keys; i++)
 		if (generation_of(i))
 			assert_ok(put(store, i, 1));
 	for (int i = 0; i < 40; i++) { /* free pages, and garbage that waits */
@@ -120,11 +131,11 @@ void victim_build(const char *path)
 
 static void read_all(struct kvfs_store *store, bool forged, bool changed, struct tally *t)
 {
-	for (int i = 0; i < KEYS; i++) {
+	for (int i = 0; i < keys; i++) {
 		char key[80];
 		void *got;
 		size_t len;
-		key_of(i, key);
+		victim_key(i, key);
 		int r = kvfs_get(store, key, &got, &len);
 		if (r == -ENOENT || r == -ENOTDIR)
 			t->missing++;
@@ -200,7 +211,7 @@ static void change(struct kvfs_store *store, struct tally *t)
 	char key[80];
 	struct kvfs_stream *st;
 	static struct kvfs_kept kept[4];
-	for (int i = 4; i < KEYS; i += 10)
+	for (int i = 4; i < keys; i += 10)
 		count(t, put(store, i, 2));
 	for (int i = 0; i < 30; i++) {
 		sprintf(key, "new/%d", i);

@@ -14,7 +14,12 @@ struct tally {
 	_Atomic long crashes, hangs;
 };
 
-void victim_build(const char *path);
+enum { VICTIM_KEYS = 260 };
+/* Makes it, of so many keys, at most VICTIM_KEYS. */
+void victim_build(const char *path, int n);
+/* The name of the n-th key, and whether these are bytes that it had at some time. */
+void victim_key(int n, char key[80]);
+bool victim_had(int n, const void *data, size_t len);
 /* Opens it, reads all of it, changes it, reads it again, and checks it, at first or in the end.  *stage says how far it came.  `forged`: what is read may be anything. */
 void victim_use(const char *path, bool forged, bool check_first, struct tally *t, const char *volatile *stage);
 
