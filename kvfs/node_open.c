@@ -357,13 +357,24 @@ static bool means_session(struct kv_nodes *nodes, pid_t tid, const struct kv_nod
 	return pending ? held != 0 : held == 1;
 }
 
-/* Whether the thread asks by a descriptor: fstat(2) does not try again. */
-static bool holds(pid_t tid, uint64_t id, const struct kv_node *n)
+static bool is_read(struct kv_nodes *nodes, const struct kv_node *n)
+{
+	bool r;
+
+	kv_nodes_lock(nodes);
+	r = n && n->content && n->readers;
+	kv_nodes_unlock(nodes);
+	return r;
+}
+
+/* Whether the thread asks by a descriptor: fstat(2) does not try again.  What somebody reads may be read by a thread of the kernel, which has
+ * none. */
+static bool holds(struct kv_nodes *nodes, pid_t tid, uint64_t id, const struct kv_node *n)
 {
 	bool any;
 	int r = kv_process_holds(tid, id, 0, KV_DESCRIPTOR_ANY, &any);
 
-	return n ? r != 0 : r == 1;
+	return r == 1 || (n && r < 0) || (!any && is_read(nodes, n));
 }
 
 struct kv_node *kv_node_session_of(struct kv_nodes *nodes, pid_t tid, uint64_t id)
@@ -388,20 +399,10 @@ static int stat_session(
 		return 0;
 	}
 	struct kv_intent *i = intent_take(nodes, tid, kv_node_ino(id));
-	if (!came_by_proc(i, id) && !holds(tid, id, n))
+	if (!came_by_proc(i, id) && !holds(nodes, tid, id, n))
 		return refuse(nodes, i, tid, id, LOOK);
 	intent_keep(nodes, i);
 	return kv_node_session_face(n, ret);
-}
-
-static bool is_read(struct kv_nodes *nodes, const struct kv_node *n)
-{
-	bool r;
-
-	kv_nodes_lock(nodes);
-	r = n && n->content && n->readers;
-	kv_nodes_unlock(nodes);
-	return r;
 }
 
 /* Of an id that is not what its names lead to now: refused, unless it is asked for by a descriptor. */
@@ -409,13 +410,10 @@ static int stat_old(struct kv_nodes *nodes, pid_t tid, uint64_t id, bool set, st
 	struct kv_face *ret)
 {
 	struct kv_intent *i = intent_take(nodes, tid, kv_node_ino(id));
-	/* Names lead to a version that is still read only until they are asked for again (node.h, 3 and 4): who asks there has it open, or
-	 * did when his call began. */
-	bool read = is_read(nodes, n);
-	bool serve = set || read || (i && ((i->made && i->made->id == id) || (!i->looked && i->refused == id)));
+	bool serve = set || (i && ((i->made && i->made->id == id) || (!i->looked && i->refused == id)));
 
 	if ((!n && !now) /* it went after it was set: the name is looked up once more */
-		|| (!serve && !holds(tid, id, n)))
+		|| (!serve && !holds(nodes, tid, id, n)))
 		return refuse(nodes, i, tid, id, LOOK);
 	intent_keep(nodes, i);
 	if (n)

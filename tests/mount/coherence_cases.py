@@ -355,3 +355,27 @@ def test_a_name_that_is_being_made_is_nobody_elses(b):
         for task in [threads.submit(elsewhere, look) for _ in range(3)]:
             equal(task.result(), {100})
     equal(os.waitpid(maker, 0)[1], 0)
+
+
+def test_a_writer_sees_his_own_value_beside_readers(b):
+    """What others look up meanwhile leads the name back to what they still read."""
+    b.up(*FAST)
+    path, until = b.path('x'), time.monotonic() + 4
+    put(path, b'first')
+
+    def read():
+        while time.monotonic() < until:
+            get(path)
+            for _ in range(os.getpid() % 2 + 1):
+                os.stat(path)
+
+    with concurrent.futures.ThreadPoolExecutor(2) as threads:
+        readers = [threads.submit(elsewhere, read) for _ in range(2)]
+        turn = 0
+        while time.monotonic() < until:
+            turn += 1
+            size = turn * 7919 % 60_000
+            put(path, b'x' * size)
+            equal(os.stat(path).st_size, size, f'in turn {turn}')
+        for task in readers:
+            task.result()
