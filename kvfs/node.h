@@ -33,8 +33,8 @@
  *     where the kernel leads others to it by a name that it remembered as absent a moment ago: they are refused.
  *  5. The id of a session that is cached (who opens to read and write may map it) leads nowhere else: no name does but for its own
  *     process, so all that is asked of it is about the session.  One that was taken over is written past the cache, and what is asked of
- *     it may be about the published value, whose size then harms nothing.  What the kernel has of its attributes stays true until it is
- *     cut or written, when the kernel itself forgets size and times; until the session ends it is told nothing that it may keep.
+ *     it may be about the published value, whose size then harms nothing.  The kernel is told that what
+ *     it has of its attributes is no longer true before it cuts or writes: it sets the size first, and forgets it after.
  *  6. A key that is published at each write (node_shared.c) has one node for everybody, whose session never has anything unpublished
  *     for long.  Otherwise a version that has readers, or more than one name, is never taken over by a session.
  *

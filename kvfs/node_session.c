@@ -178,6 +178,8 @@ static int become_session(struct kv_nodes *nodes, pid_t tid, struct kv_node *n, 
 		kv_node_put(nodes, n);
 		return r;
 	}
+	if (!any) /* others have found its size under this id, and are about to see the session's */
+		nodes->forget_attr(nodes->arg, n->id);
 	return 0;
 }
 

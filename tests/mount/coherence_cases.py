@@ -322,18 +322,19 @@ def test_attributes_beside_a_session_that_took_over(b):
             equal(len(get(path)), kvfs['size'], name)
 
 
-def test_a_name_that_is_being_made_is_nobody_elses(b):
-    """The kernel may remember for others that a name is absent, at the moment in which it is made: whoever comes then sees nothing, not what is
-    written to it."""
+def sizes_seen(b, removes):
+    """What others see by stat(2), who look all the time while 100 bytes are written again and again."""
     b.up(*FAST)
     path, until = b.path('x'), time.monotonic() + 4
+    put(path, b'x' * 100)
 
     def make():
         while time.monotonic() < until:
             put(path, b'x' * 100)
             for _ in range(500):
                 pass
-            os.unlink(path)
+            if removes:
+                os.unlink(path)
 
     def look():
         sizes = set()
@@ -342,7 +343,7 @@ def test_a_name_that_is_being_made_is_nobody_elses(b):
                 try:
                     sizes.add(os.stat(path).st_size)
                 except FileNotFoundError:
-                    pass
+                    sizes.add(None)
         return sizes
 
     maker = os.fork()
@@ -352,9 +353,20 @@ def test_a_name_that_is_being_made_is_nobody_elses(b):
         finally:
             os._exit(0)
     with concurrent.futures.ThreadPoolExecutor(3) as threads:
-        for task in [threads.submit(elsewhere, look) for _ in range(3)]:
-            equal(task.result(), {100})
+        seen = set().union(*(task.result() for task in [threads.submit(elsewhere, look) for _ in range(3)]))
     equal(os.waitpid(maker, 0)[1], 0)
+    return seen
+
+
+def test_a_name_that_is_being_made_is_nobody_elses(b):
+    """The kernel may remember for others that a name is absent, at the moment in which it is made: whoever comes then sees nothing, not what is
+    written to it."""
+    equal(sizes_seen(b, True), {None, 100})
+
+
+def test_a_value_that_is_being_cut_is_nobody_elses(b):
+    """The kernel sets the size of what is opened with O_TRUNC before it forgets that it knew it."""
+    equal(sizes_seen(b, False), {100})
 
 
 def test_a_writer_sees_his_own_value_beside_readers(b):

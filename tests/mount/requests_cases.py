@@ -137,12 +137,12 @@ def test_overwrite_is_five(b):
     equal(b.kvfs('get', 'd/k'), b'after a read')
 
 
-def test_overwrites_in_a_row_are_four(b):
-    """The name and what open(2) is allowed by stay true; the first finds both, and leaves no attributes."""
+def test_overwrites_in_a_row_are_five(b):
+    """The name stays true; the attributes that open(2) is allowed by are asked for again, for the last one had them forgotten."""
     requests = stored(b, k=b'old')
     path = b.path('d/k')
     for turn in range(4):
-        at_most(5 if turn < 2 else 4, requests.of(write_whole, path, OVER, b'%d' % turn), f'turn {turn}')
+        at_most(5, requests.of(write_whole, path, OVER, b'%d' % turn), f'turn {turn}')
     equal(b.kvfs('get', 'd/k'), b'3')
 
 
