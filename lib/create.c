@@ -37,7 +37,8 @@ void kv_remove_new(int dirfd)
 /* Only what we may have left ourselves may lie in the directory. */
 static int check_empty(int dirfd, struct kvfs_error *err)
 {
-	static const char *const ours[] = {".", "..", KV_NEW_DIR, "FORMAT", "lock.mdb", "doors", "sync", KV_BALLAST_NAME, "lost+found"};
+	static const char *const ours[] = {
+		".", "..", KV_NEW_DIR, "FORMAT", "lock.mdb", "doors", "sync", KV_BALLAST_NAME, "lost+found"};
 	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
 	if (!d) {

@@ -219,6 +219,8 @@ static void threads_do_not_feel_one_another(void **state)
 
 /* ---- killed ---- */
 
+enum { ROUNDS = 15 };
+
 struct shared {
 	char path[200];
 	_Atomic uint64_t returned[THREADS];
@@ -265,7 +267,7 @@ static void what_has_returned_survives_a_kill(void **state)
 	struct support_rng rng = support_rng(99);
 	assert_ptr_not_equal(shared, MAP_FAILED);
 	strcpy(shared->path, support_store_path());
-	for (int round = 0; round < 15; round++) {
+	for (int round = 0; round < ROUNDS; round++) {
 		struct kvfs_store *store;
 		int status;
 		pid_t pid = fork();
@@ -290,7 +292,8 @@ static void what_has_returned_survives_a_kill(void **state)
 			assert_in_range(has_n, shared->returned[i], shared->returned[i] + 1);
 			shared->returned[i] = has_n;
 		}
-		assert_groups(store);
+		if (round == ROUNDS - 1) /* by then: one that was killed at once may have had none */
+			assert_groups(store);
 		check_invariants(store, NULL);
 		kvfs_close(store);
 	}
