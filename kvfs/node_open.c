@@ -410,7 +410,7 @@ static int stat_old(struct kv_nodes *nodes, pid_t tid, uint64_t id, bool set, st
 	struct kv_face *ret)
 {
 	struct kv_intent *i = intent_take(nodes, tid, kv_node_ino(id));
-	bool serve = set || (i && ((i->made && i->made->id == id) || (!i->looked && i->refused == id)));
+	bool serve = set || came_by_proc(i, id) || (i && i->made && i->made->id == id);
 
 	if ((!n && !now) /* it went after it was set: the name is looked up once more */
 		|| (!serve && !holds(nodes, tid, id, n)))

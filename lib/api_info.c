@@ -11,6 +11,7 @@
 #include "err.h"
 #include "held.h"
 
+/* `ret_names` may be NULL. */
 static int head_of(struct kv_core *core, struct kv_head *ret, uint64_t *ret_names)
 {
 	struct kv_txn txn;
@@ -18,7 +19,7 @@ static int head_of(struct kv_core *core, struct kv_head *ret, uint64_t *ret_name
 	if (r)
 		return r;
 	r = kv_log_head(&txn, ret);
-	if (r == 0)
+	if (r == 0 && ret_names)
 		r = kv_db_count(&txn, KV_DIRENT, ret_names); /* one for each name, and nothing else */
 	kv_db_read_end(&txn);
 	return r;
@@ -102,10 +103,9 @@ int kvfs_ll_statfs(struct kvfs_store *store, struct statvfs *ret)
 	struct kv_core *core = store->core;
 	struct kv_head head;
 	struct statvfs vfs;
-	uint64_t names;
 	int r = kv_core_check(core);
 	if (r == 0)
-		r = head_of(core, &head, &names);
+		r = head_of(core, &head, NULL);
 	if (r == 0 && statvfs(core->path, &vfs))
 		r = kv_fail(errno);
 	if (r)

@@ -33,17 +33,23 @@ static int bad_sum(struct kv_txn *txn, enum kv_table table, const void *key, siz
 	return kv_fail(EUCLEAN);
 }
 
+/* The bit of the table's tree in `own`. */
+static uint32_t own_bit(enum kv_table table)
+{
+	return 1u << (kv_db_is_small(table) ? KV_META : table);
+}
+
 /* Something was put or deleted, or a call failed, which may have left anything. */
 static void note_change(struct kv_txn *txn, enum kv_table table)
 {
 	txn->changed = true;
-	txn->own |= 1u << (kv_db_is_small(table) ? KV_META : table);
+	txn->own |= own_bit(table);
 }
 
 /* In a tree that it has not changed a writer reads as readers do. */
 static bool is_own(const struct kv_txn *txn, enum kv_table table)
 {
-	return txn->own >> (kv_db_is_small(table) ? KV_META : table) & 1;
+	return txn->own & own_bit(table);
 }
 
 static int result(struct kv_txn *txn, enum kv_table table, int rc)
@@ -285,6 +291,11 @@ static int step_lmdb(struct kv_cursor *c, MDB_cursor_op op, MDB_val *key, MDB_va
 	return r ? r : prepare(c->txn, c->table, key, 0);
 }
 
+static int open_lmdb(struct kv_cursor *c)
+{
+	return result(c->txn, c->table, mdb_cursor_open(c->txn->mdb, c->txn->db->trees[c->table], &c->mdb));
+}
+
 /* A finger points into the tree as it was when the transaction began; from its first change on LMDB's cursor goes on from there: MDB_NEXT,
  * MDB_PREV, or to the record itself, which somebody may have deleted. */
 static int leave_finger(struct kv_cursor *c, MDB_cursor_op op, MDB_val *key, MDB_val *ret)
@@ -292,7 +303,7 @@ static int leave_finger(struct kv_cursor *c, MDB_cursor_op op, MDB_val *key, MDB
 	struct kv_record rec;
 	int r = c->finger.depth ? kv_db_walked(c->txn->db, kv_finger_get(&c->finger, false, &rec)) : -ENOENT;
 	if (r == 0)
-		r = result(c->txn, c->table, mdb_cursor_open(c->txn->mdb, c->txn->db->trees[c->table], &c->mdb));
+		r = open_lmdb(c);
 	if (r)
 		return r;
 	*key = (MDB_val){rec.key.len, (void *)rec.key.data};
@@ -313,9 +324,9 @@ static int step(struct kv_cursor *c, MDB_cursor_op op, MDB_val *key, MDB_val *re
 	if (!c->mdb && is_own(c->txn, c->table)) {
 		if (on)
 			return leave_finger(c, op, key, ret);
-		int rc = mdb_cursor_open(c->txn->mdb, c->txn->db->trees[c->table], &c->mdb);
-		if (rc)
-			return result(c->txn, c->table, rc);
+		int r = open_lmdb(c);
+		if (r)
+			return r;
 	}
 	return c->mdb ? step_lmdb(c, op, key, ret) : step_finger(c, op, key, ret);
 }
