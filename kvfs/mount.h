@@ -47,6 +47,13 @@ struct kv_mount_options {
 	int fuse_fd; /* where the mount stands already (mount_user.c); -1: it is to be made */
 };
 
+/* What is told of damage: DAMAGE_LINES in DAMAGE_WINDOW_S, and how many were not. */
+struct kv_telling {
+	pthread_mutex_t lock;
+	time_t since;
+	unsigned told, untold;
+};
+
 struct kv_mount {
 	struct kvfs_store *store;
 	struct kv_nodes *nodes;
@@ -55,6 +62,7 @@ struct kv_mount {
 	struct kv_feed *feed; /* NULL: nothing is cached, or nothing can change */
 	bool lease;
 	struct kv_locks *locks;
+	struct kv_telling damage;
 	const struct kv_mount_options *options;
 };
 

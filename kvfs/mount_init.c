@@ -30,6 +30,8 @@ enum {
 	DRAIN_MS = 2000, /* a busy mount would never be drained */
 	MEMORY_TRIES = 1000,
 	MEMORY_WAIT_US = 20000,
+	DAMAGE_LINES = 10,
+	DAMAGE_WINDOW_S = 10,
 };
 
 /* ---- telling ---- */
@@ -66,15 +68,35 @@ static void log_fuse(enum fuse_log_level level, const char *fmt, va_list ap)
 	vsyslog((int)level, fmt, ap);
 }
 
-void kv_reply(fuse_req_t req, int error)
+/* Whoever reads what is damaged again and again does not fill the log. */
+static void log_damage(struct kv_mount *m)
 {
-	struct kv_mount *m = kv_mount_of(req);
+	struct kv_telling *t = &m->damage;
 	struct kvfs_error damage = {0};
+	struct timespec now;
 
-	if (error == -EUCLEAN) {
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	pthread_mutex_lock(&t->lock);
+	if (t->told == 0 || now.tv_sec - t->since >= DAMAGE_WINDOW_S) {
+		if (t->untold > 0)
+			kv_mount_log(m, "%u more requests came to something damaged", t->untold);
+		t->since = now.tv_sec;
+		t->told = t->untold = 0;
+	}
+	if (t->told < DAMAGE_LINES) {
+		t->told++;
 		kvfs_damage(m->store, &damage);
 		kv_mount_log(m, "the store is damaged: %s", damage.text);
+	} else {
+		t->untold++;
 	}
+	pthread_mutex_unlock(&t->lock);
+}
+
+void kv_reply(fuse_req_t req, int error)
+{
+	if (error == -EUCLEAN)
+		log_damage(kv_mount_of(req));
 	fuse_reply_err(req, -error);
 }
 
@@ -380,7 +402,10 @@ static void serve(struct kv_mount *m)
 int kv_mount_run(struct kvfs_store *store, const struct kv_mount_options *options, char *why, size_t cap)
 {
 	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
-	struct kv_mount m = {.store = store, .options = options, .locks = kv_locks_new(KV_LOCKS_MAX, KV_LOCK_WAITS_MAX)};
+	struct kv_mount m = {.store = store,
+		.options = options,
+		.locks = kv_locks_new(KV_LOCKS_MAX, KV_LOCK_WAITS_MAX),
+		.damage.lock = PTHREAD_MUTEX_INITIALIZER};
 	bool idle = true;
 	int r = kv_nodes_new(store, &m.nodes);
 

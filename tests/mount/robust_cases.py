@@ -457,3 +457,24 @@ def test_advice_for_a_dead_mount_of_others(b):
     said = run('setpriv', '--reuid', '65534', '--regid', '65534', '--clear-groups', binary, 'mount', b.store, b.mnt, status=2).decode()
     assert said.count('\n') == 1 and 'lost its process' in said and 'fusermount3 -uz' in said, said
     equal(len(mounts_under(b.base)), 1)
+
+
+# ---- damage ----
+
+def test_what_is_damaged_is_said_now_and_then(b):
+    """Contract 5: a failing read is for that value only.  Who reads it again and again does not fill the log."""
+    b.up()
+    put(b.path('bad'), b'to be damaged ' * 100)
+    put(b.path('good'), b'whole')
+    b.down()
+    data = bytearray(get(b.store + '/data.mdb'))
+    while b'to be damaged ' * 3 in data:
+        data[data.index(b'to be damaged ' * 3)] ^= 1
+    put(b.store + '/data.mdb', bytes(data))
+    told = b.up_told().log
+    for _ in range(300):
+        fails(errno.EUCLEAN, get, b.path('bad'))
+        equal(get(b.path('good')), b'whole')
+    lines = [line for line in get(told).splitlines() if b'the store is damaged' in line]
+    assert 0 < len(lines) <= 30, len(lines)
+    assert b'bad' in lines[0] or b'record' in lines[0], lines[0]
