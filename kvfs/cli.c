@@ -170,20 +170,41 @@ int cli_fail(struct cli *cli, const char *key, int error)
 	return error == -ENOENT ? CLI_NO_KEY : CLI_TROUBLE;
 }
 
-int cli_failf(struct cli *cli, const char *key, const char *fmt, ...)
+__attribute__((format(printf, 3, 0))) static void say(struct cli *cli, const char *key, const char *fmt, va_list ap)
 {
-	va_list ap;
-
 	fflush(stdout); /* so that a terminal shows things in the order they happened */
+	cli_progress_clear(cli);
 	fprintf(stderr, "kvfs: %s", cli->command ? cli->command->name : "kvfs");
 	if (key)
 		fprintf(stderr, " %s", cli_quote(*key ? key : "/"));
 	fputs(": ", stderr);
-	va_start(ap, fmt);
 	vfprintf(stderr, fmt, ap);
-	va_end(ap);
 	fputc('\n', stderr);
+}
+
+int cli_failf(struct cli *cli, const char *key, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	say(cli, key, fmt, ap);
+	va_end(ap);
+	cli->failed++;
 	return CLI_TROUBLE;
+}
+
+void cli_warnf(struct cli *cli, const char *key, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	say(cli, key, fmt, ap);
+	va_end(ap);
+}
+
+int cli_status(const struct cli *cli)
+{
+	return cli->failed ? CLI_TROUBLE : CLI_DONE;
 }
 
 /* ---- standard output ---- */

@@ -27,6 +27,16 @@ const struct command *cli_command_find(const char *name);
 /* Prints what a command does, or the list of all for NULL. */
 void cli_help(const struct command *c);
 
+/* How far a command is. */
+struct cli_progress {
+	bool shown;
+	bool drawn;
+	uint64_t keys, bytes; /* so far; advanced by the command */
+	uint64_t total_keys, total_bytes; /* 0 unknown */
+	uint64_t part, whole; /* instead of all these, by who knows no more than that; whole 0: not */
+	int64_t began_ns, next_ns;
+};
+
 struct cli {
 	const struct command *command;
 	const char *store_arg; /* of -s, or NULL */
@@ -34,6 +44,8 @@ struct cli {
 	enum { STORE_DEFAULT, STORE_BESIDE, STORE_PATH } store_kind; /* the default one, @NAME, or a path */
 	struct kvfs_options options; /* preset by main(): size, purpose "command"; a command may change them before cli_open() */
 	struct kvfs_store *store; /* NULL until cli_open() */
+	struct cli_progress progress;
+	uint64_t failed; /* times that something was said to have failed */
 };
 
 /* ---- options ---------------------------------------------------------------------------------------------------- */
@@ -88,6 +100,10 @@ int cli_fail(struct cli *cli, const char *key, int error);
 int cli_missing(int error);
 /* `kvfs: COMMAND 'KEY': ...` with one's own words; `key` may be NULL.  Returns CLI_TROUBLE. */
 __attribute__((format(printf, 3, 4))) int cli_failf(struct cli *cli, const char *key, const char *fmt, ...);
+/* The same of what is no failure. */
+__attribute__((format(printf, 3, 4))) void cli_warnf(struct cli *cli, const char *key, const char *fmt, ...);
+/* What a command ends with that goes on after a failure: CLI_TROUBLE if there was one. */
+int cli_status(const struct cli *cli);
 /* What a negative errno means for a key of this store, in words; never NULL. */
 const char *cli_reason(struct cli *cli, const char *key, int error);
 /* Flushes standard output; CLI_TROUBLE after a line on stderr when something could not be written, else `status`. */
@@ -136,20 +152,12 @@ const char *cli_group(uint32_t gid);
 /* ---- progress ------------------------------------------------------------------------------------------------------------ */
 
 /* A bar on stderr when that is a terminal, drawn at most ten times a second; else nothing at all. */
-struct cli_progress {
-	bool shown;
-	bool drawn;
-	uint64_t keys, bytes; /* so far; advanced by the caller */
-	uint64_t total_keys, total_bytes; /* 0 unknown */
-	uint64_t part, whole; /* instead of all these, by who knows no more than that; whole 0: not */
-	int64_t began_ns, next_ns;
-};
-void cli_progress_begin(struct cli_progress *p);
-void cli_progress_draw(struct cli_progress *p);
-/* A kvfs_progress_fn; arg is the bar. */
-int cli_progress_part(void *bar, uint64_t done, uint64_t total);
-/* Takes the bar off the terminal: before a message, and at the end. */
-void cli_progress_clear(struct cli_progress *p);
+void cli_progress_begin(struct cli *cli);
+void cli_progress_draw(struct cli *cli);
+/* A kvfs_progress_fn; arg is the struct cli. */
+int cli_progress_part(void *cli, uint64_t done, uint64_t total);
+/* Takes the bar off the terminal until it is drawn again: before output, and at the end.  Errors do it by themselves. */
+void cli_progress_clear(struct cli *cli);
 
 /* ---- commands ------------------------------------------------------------------------------------------------------------ */
 

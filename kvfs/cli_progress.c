@@ -13,8 +13,10 @@ static int64_t now_ns(void)
 	return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
 }
 
-void cli_progress_begin(struct cli_progress *p)
+void cli_progress_begin(struct cli *cli)
 {
+	struct cli_progress *p = &cli->progress;
+
 	*p = (struct cli_progress){.shown = isatty(STDERR_FILENO), .began_ns = now_ns()};
 	p->next_ns = p->began_ns + INT64_C(300000000); /* what is done before that needs no bar */
 }
@@ -31,8 +33,9 @@ static double fraction(const struct cli_progress *p)
 	return total <= 0 ? -1 : done >= total ? 1 : done / total;
 }
 
-void cli_progress_draw(struct cli_progress *p)
+void cli_progress_draw(struct cli *cli)
 {
+	struct cli_progress *p = &cli->progress;
 	enum { TEXT = 48 };
 	static const char full[] = "########################################################################";
 	struct winsize ws;
@@ -61,19 +64,19 @@ void cli_progress_draw(struct cli_progress *p)
 	fflush(stderr);
 }
 
-int cli_progress_part(void *bar, uint64_t done, uint64_t total)
+int cli_progress_part(void *arg, uint64_t done, uint64_t total)
 {
-	struct cli_progress *p = bar;
+	struct cli *cli = arg;
 
-	p->part = done;
-	p->whole = total;
-	cli_progress_draw(p);
+	cli->progress.part = done;
+	cli->progress.whole = total;
+	cli_progress_draw(cli);
 	return 0;
 }
 
-void cli_progress_clear(struct cli_progress *p)
+void cli_progress_clear(struct cli *cli)
 {
-	if (p->drawn)
+	if (cli->progress.drawn)
 		fputs("\r\033[K", stderr);
-	p->drawn = false;
+	cli->progress.drawn = false;
 }

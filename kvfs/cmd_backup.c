@@ -12,7 +12,6 @@ int cmd_backup(struct cli *cli, int argc, char **argv)
 {
 	static const struct option longs[] = {{"force", no_argument, NULL, 'f'}, {0}};
 	struct kvfs_error err = {0};
-	struct cli_progress bar;
 	unsigned flags = 0;
 	int r;
 
@@ -21,16 +20,15 @@ int cmd_backup(struct cli *cli, int argc, char **argv)
 	cli_operands(cli, argc, 1, 1);
 	if (cli_open(cli, CLI_READ) < 0)
 		return CLI_TROUBLE;
-	cli_progress_begin(&bar);
-	r = kvfs_backup(cli->store, argv[optind], flags, cli_progress_part, &bar, &err);
-	cli_progress_clear(&bar);
+	cli_progress_begin(cli);
+	r = kvfs_backup(cli->store, argv[optind], flags, cli_progress_part, cli, &err);
+	cli_progress_clear(cli);
 	return r < 0 ? fail(cli, argv[optind], r, &err) : CLI_DONE;
 }
 
 int cmd_compact(struct cli *cli, int argc, char **argv)
 {
 	struct kvfs_error err = {0};
-	struct cli_progress bar;
 	uint64_t before, after;
 	int r;
 
@@ -39,9 +37,9 @@ int cmd_compact(struct cli *cli, int argc, char **argv)
 	cli_operands(cli, argc, 0, 0);
 	if (cli_choose_store(cli, NULL) < 0)
 		return CLI_TROUBLE;
-	cli_progress_begin(&bar);
-	r = kvfs_compact(cli->store_path, cli_progress_part, &bar, &before, &after, &err);
-	cli_progress_clear(&bar);
+	cli_progress_begin(cli);
+	r = kvfs_compact(cli->store_path, cli_progress_part, cli, &before, &after, &err);
+	cli_progress_clear(cli);
 	if (r < 0)
 		return fail(cli, cli->store_path, r, &err);
 	printf("%sB before, %sB now\n", cli_human(before).s, cli_human(after).s);

@@ -5,8 +5,8 @@
 #include <string.h>
 
 struct job {
+	struct cli *cli;
 	bool json;
-	struct cli_progress bar;
 };
 
 static const char *kind_of(enum kvfs_finding_kind kind)
@@ -19,7 +19,7 @@ static void print_finding(void *arg, const struct kvfs_finding *f)
 	struct job *job = arg;
 	struct cli_json j;
 
-	cli_progress_clear(&job->bar);
+	cli_progress_clear(job->cli);
 	if (!job->json) {
 		printf("%s: %s%s%s\n", kind_of(f->kind), f->key ? cli_quote(f->key) : "", f->key ? ": " : "", f->text);
 		return;
@@ -35,7 +35,7 @@ static void print_finding(void *arg, const struct kvfs_finding *f)
 
 static int draw(void *arg, uint64_t done, uint64_t total)
 {
-	return cli_progress_part(&((struct job *)arg)->bar, done, total);
+	return cli_progress_part(((struct job *)arg)->cli, done, total);
 }
 
 static void print_result(const struct kvfs_check_result *r)
@@ -86,7 +86,7 @@ static int repair(struct cli *cli, const char *dest, struct job *job)
 	int r;
 
 	r = kvfs_salvage(cli->store_path, dest, &opt, &saved, &err);
-	cli_progress_clear(&job->bar);
+	cli_progress_clear(job->cli);
 	if (r < 0)
 		return cli_failf(cli, NULL, "repair into %s: %s", cli_quote(dest), err.text[0] ? err.text : strerror(-r));
 	if (!job->json) {
@@ -113,7 +113,7 @@ int cmd_check(struct cli *cli, int argc, char **argv)
 	static const struct option longs[] = {
 		{"data", no_argument, NULL, 'd'}, {"json", no_argument, NULL, 'j'}, {"repair", required_argument, NULL, 'r'}, {0}};
 	const char *dest = NULL;
-	struct job job = {0};
+	struct job job = {.cli = cli};
 	struct kvfs_check_options opt = {.size = sizeof(opt), .finding = print_finding, .progress = draw, .arg = &job};
 	struct kvfs_check_result result;
 	struct kvfs_error err = {0};
@@ -130,9 +130,9 @@ int cmd_check(struct cli *cli, int argc, char **argv)
 	cli_operands(cli, argc, 0, 0);
 	if (cli_choose_store(cli, NULL) < 0)
 		return CLI_TROUBLE;
-	cli_progress_begin(&job.bar);
+	cli_progress_begin(cli);
 	r = kvfs_check(cli->store_path, &opt, &result, &err);
-	cli_progress_clear(&job.bar);
+	cli_progress_clear(cli);
 	if (r < 0)
 		return cli_failf(cli, NULL, "store %s: %s", cli_quote(cli->store_path), err.text[0] ? err.text : strerror(-r));
 	(job.json ? print_result_json : print_result)(&result);

@@ -31,8 +31,6 @@ struct exporter {
 	struct archive_entry_linkresolver *links;
 	char *buf; /* STEP */
 	char *zeros; /* STEP */
-	struct cli_progress progress;
-	int status;
 	struct {
 		size_t len; /* of its path, a beginning of `inside` */
 		struct timespec mtime;
@@ -41,27 +39,15 @@ struct exporter {
 	char inside[KVFS_KEY_MAX + 1]; /* path of the innermost of them */
 };
 
-__attribute__((format(printf, 3, 4))) static void complain(struct exporter *ex, const char *key, const char *fmt, ...)
-{
-	char text[1024];
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	cli_progress_clear(&ex->progress);
-	ex->status = cli_failf(ex->cli, key, "%s", text);
-}
-
 /* What libarchive says, which is not always why. */
 static void complain_archive(struct exporter *ex, const char *key)
 {
 	const char *text = archive_error_string(ex->out), *why = strerror(archive_errno(ex->out));
 
 	if (archive_errno(ex->out) <= 0 || (text && strstr(text, why)))
-		complain(ex, key, "%s", text ? text : "failed");
+		cli_failf(ex->cli, key, "%s", text ? text : "failed");
 	else
-		complain(ex, key, "%s%s%s", text ? text : "", text ? ": " : "", why);
+		cli_failf(ex->cli, key, "%s%s%s", text ? text : "", text ? ": " : "", why);
 }
 
 /* ---- one entry ---- */
@@ -181,14 +167,14 @@ static int write_data(struct exporter *ex, const char *key, struct kvfs_stream *
 		}
 		n = kvfs_stream_read(st, ex->buf, data_end - at < STEP ? (size_t)(data_end - at) : STEP, at);
 		if (n <= 0) {
-			complain(ex, key, "%s",
+			cli_failf(ex->cli, key, "%s",
 				n < 0 ? cli_reason(ex->cli, key, (int)n) : "the value is shorter than its size says");
 			return -1;
 		}
 		r = write_block(ex, ex->buf, (size_t)n, at);
 		at += (uint64_t)n;
-		ex->progress.bytes += (uint64_t)n;
-		cli_progress_draw(&ex->progress);
+		ex->cli->progress.bytes += (uint64_t)n;
+		cli_progress_draw(ex->cli);
 	}
 	if (r < 0)
 		complain_archive(ex, key);
@@ -207,7 +193,7 @@ static void leave_directories(struct exporter *ex, const char *path)
 			return;
 		ex->inside[len] = '\0';
 		if (utimensat(AT_FDCWD, ex->inside, times, AT_SYMLINK_NOFOLLOW) < 0)
-			complain(ex, ex->inside, "time: %s", strerror(errno));
+			cli_failf(ex->cli, ex->inside, "time: %s", strerror(errno));
 		ex->n_open--;
 	}
 }
@@ -262,8 +248,8 @@ static int export_entry(struct exporter *ex, const struct kvfs_entry *e)
 	bool value = S_ISREG(e->st.mode), sparse;
 	int r;
 
-	ex->progress.keys++;
-	cli_progress_draw(&ex->progress);
+	ex->cli->progress.keys++;
+	cli_progress_draw(ex->cli);
 	r = fill_entry(ex, e);
 	leave_directories(ex, archive_entry_pathname(ex->entry));
 	if (r == 0)
@@ -273,12 +259,12 @@ static int export_entry(struct exporter *ex, const struct kvfs_entry *e)
 	if (r == 0 && value) {
 		r = kvfs_txn_stream_open(ex->txn, e->key, &st);
 		if (r == -ENOENT) { /* not in one and the same snapshot */
-			complain(ex, e->key, "is listed, but cannot be found: the store is damaged");
+			cli_failf(ex->cli, e->key, "is listed, but cannot be found: the store is damaged");
 			return CLI_DONE;
 		}
 	}
 	if (r < 0) {
-		complain(ex, e->key, "%s", cli_reason(ex->cli, e->key, r));
+		cli_failf(ex->cli, e->key, "%s", cli_reason(ex->cli, e->key, r));
 		return CLI_DONE;
 	}
 	sparse = value && e->st.allocated < e->st.size;
@@ -306,7 +292,7 @@ static void export_all(struct exporter *ex)
 		kvfs_cursor_close(cur);
 	}
 	if (r < 0)
-		complain(ex, ex->dir, "%s", cli_reason(ex->cli, ex->dir, r));
+		cli_failf(ex->cli, ex->dir, "%s", cli_reason(ex->cli, ex->dir, r));
 }
 
 /* ---- targets ---- */
@@ -358,17 +344,17 @@ static void finish_target(struct exporter *ex, const char *target, const struct 
 
 	if ((geteuid() == 0 && chown(".", st->uid, st->gid) < 0) || chmod(".", st->mode & 07777) < 0 ||
 		utimensat(AT_FDCWD, ".", times, 0) < 0)
-		complain(ex, target, "attributes: %s", strerror(errno));
+		cli_failf(ex->cli, target, "attributes: %s", strerror(errno));
 }
 
 static void count_all(struct exporter *ex)
 {
 	static struct kvfs_info info;
 
-	if (*ex->dir || !ex->progress.shown || kvfs_info(ex->cli->store, &info) < 0)
+	if (*ex->dir || !ex->cli->progress.shown || kvfs_info(ex->cli->store, &info) < 0)
 		return;
-	ex->progress.total_keys = info.values + info.directories + info.others;
-	ex->progress.total_bytes = info.value_bytes;
+	ex->cli->progress.total_keys = info.values + info.directories + info.others;
+	ex->cli->progress.total_bytes = info.value_bytes;
 }
 
 static int run(struct exporter *ex, const char *target)
@@ -392,7 +378,7 @@ static int run(struct exporter *ex, const char *target)
 	if (!ex->out || !ex->entry || !ex->links || !ex->buf || !ex->zeros)
 		return cli_failf(cli, NULL, "%s", strerror(ENOMEM));
 	archive_entry_linkresolver_set_strategy(ex->links, ARCHIVE_FORMAT_TAR);
-	cli_progress_begin(&ex->progress);
+	cli_progress_begin(cli);
 	count_all(ex);
 	export_all(ex);
 	leave_directories(ex, NULL);
@@ -400,8 +386,8 @@ static int run(struct exporter *ex, const char *target)
 		complain_archive(ex, NULL);
 	if (made)
 		finish_target(ex, target, &st);
-	cli_progress_clear(&ex->progress);
-	return ex->status;
+	cli_progress_clear(cli);
+	return cli_status(cli);
 }
 
 /* ---- --to KIND:FILE ---- */

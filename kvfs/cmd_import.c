@@ -16,7 +16,6 @@ enum { SKIPS_MAX = 256 };
 struct source {
 	struct cli *cli;
 	struct import *im;
-	struct cli_progress progress;
 	struct stat store; /* the store's own directory */
 	dev_t mounts[SKIPS_MAX]; /* file systems that are mounts of the store */
 	size_t n_mounts;
@@ -76,16 +75,15 @@ static int walk(struct source *s, struct archive *disk, struct archive_entry_lin
 		if (r < ARCHIVE_WARN) {
 			const char *path = archive_entry_pathname(entry);
 
-			import_complain(s->im, path, "%s", archive_error_string(disk));
+			cli_failf(s->cli, path, "%s", archive_error_string(disk));
 			if (r == ARCHIVE_FATAL)
 				return CLI_TROUBLE;
 			continue;
 		}
 		if (r == ARCHIVE_WARN) /* an attribute could not be read */
-			import_complain(s->im, archive_entry_pathname(entry), "%s", archive_error_string(disk));
+			cli_failf(s->cli, archive_entry_pathname(entry), "%s", archive_error_string(disk));
 		if (is_own(s, entry)) {
-			cli_progress_clear(&s->progress);
-			cli_failf(s->cli, archive_entry_pathname(entry), "left out: it is the store itself");
+			cli_warnf(s->cli, archive_entry_pathname(entry), "left out: it is the store itself");
 			continue;
 		}
 		hardlink_resolve(links, entry);
@@ -105,19 +103,15 @@ static int import_tree(struct source *s, const char *path)
 
 	if (chdir(path) < 0 || stat(".", &st) < 0) {
 		if (errno == ENOTDIR)
-			import_complain(
-				s->im, path, "is not a directory; one value: kvfs put KEY <FILE; an archive: kvfs import - <FILE");
-		else
-			import_complain(s->im, path, "%s", strerror(errno));
-		return CLI_TROUBLE;
+			return cli_failf(
+				s->cli, path, "is not a directory; one value: kvfs put KEY <FILE; an archive: kvfs import - <FILE");
+		return cli_failf(s->cli, path, "%s", strerror(errno));
 	}
 	find_own(s);
-	if (is_own_mount(s, st.st_dev)) {
-		import_complain(s->im, path, "is in a mount of this very store; copy it there with `cp -a`");
-		return CLI_TROUBLE;
-	}
-	if (s->progress.shown) {
-		counting = &s->progress;
+	if (is_own_mount(s, st.st_dev))
+		return cli_failf(s->cli, path, "is in a mount of this very store; copy it there with `cp -a`");
+	if (s->cli->progress.shown) {
+		counting = &s->cli->progress;
 		nftw(".", count_one, 64, FTW_PHYS);
 	}
 	disk = archive_read_disk_new();
@@ -129,7 +123,7 @@ static int import_tree(struct source *s, const char *path)
 	if (archive_read_disk_open(disk, ".") == ARCHIVE_OK)
 		walk(s, disk, links, entry);
 	else
-		import_complain(s->im, path, "%s", archive_error_string(disk));
+		cli_failf(s->cli, path, "%s", archive_error_string(disk));
 	archive_entry_free(entry);
 	archive_entry_linkresolver_free(links);
 	archive_read_free(disk);
@@ -148,7 +142,7 @@ static void read_archive(struct source *s, struct archive *in, bool sized)
 
 		/* A name that is not UTF-8 is remarked, and kept as bytes. */
 		if (r < ARCHIVE_OK && (!name || cli_is_utf8(name, strlen(name))))
-			import_complain(s->im, name, "archive: %s", archive_error_string(in));
+			cli_failf(s->cli, name, "archive: %s", archive_error_string(in));
 		if (r == ARCHIVE_FATAL)
 			return;
 		if (r < ARCHIVE_WARN)
@@ -156,7 +150,7 @@ static void read_archive(struct source *s, struct archive *in, bool sized)
 		if (import_entry(s->im, in, entry) != CLI_DONE)
 			return;
 		if (sized)
-			s->progress.bytes = (uint64_t)archive_filter_bytes(in, -1);
+			s->cli->progress.bytes = (uint64_t)archive_filter_bytes(in, -1);
 	}
 }
 
@@ -167,13 +161,13 @@ static int import_archive(struct source *s)
 	bool sized = fstat(STDIN_FILENO, &st) == 0 && S_ISREG(st.st_mode);
 
 	if (sized)
-		s->progress.total_bytes = (uint64_t)st.st_size;
+		s->cli->progress.total_bytes = (uint64_t)st.st_size;
 	archive_read_support_filter_all(in);
 	archive_read_support_format_tar(in);
 	if (archive_read_open_fd(in, STDIN_FILENO, 1 << 16) == ARCHIVE_OK)
 		read_archive(s, in, sized);
 	else
-		import_complain(s->im, NULL, "archive: %s", archive_error_string(in));
+		cli_failf(s->cli, NULL, "archive: %s", archive_error_string(in));
 	archive_read_free(in);
 	return CLI_DONE;
 }
@@ -194,8 +188,8 @@ static int run(struct cli *cli, const char *path, const struct import_records *r
 		return cli_fail(cli, records->dir, r);
 	if (records->from)
 		return import_records(cli, records);
-	cli_progress_begin(&s.progress);
-	r = import_begin(cli, records->dir, strcmp(path, "-") != 0, &s.progress, &s.im);
+	cli_progress_begin(cli);
+	r = import_begin(cli, records->dir, strcmp(path, "-") != 0, &s.im);
 	if (r < 0)
 		return cli_failf(cli, NULL, "temporary file: %s", strerror(-r));
 	if (strcmp(path, "-") != 0)
@@ -203,7 +197,7 @@ static int run(struct cli *cli, const char *path, const struct import_records *r
 	else
 		import_archive(&s);
 	r = import_end(s.im);
-	cli_progress_clear(&s.progress);
+	cli_progress_clear(cli);
 	return r;
 }
 

@@ -19,24 +19,8 @@ struct writer {
 	struct cli *cli;
 	struct kvfs_txn *txn;
 	const struct export_records *how;
-	struct cli_progress progress;
-	int status;
-	uint64_t complaints;
 	char buf[STEP];
 };
-
-__attribute__((format(printf, 3, 4))) static void complain(struct writer *w, const char *key, const char *fmt, ...)
-{
-	char text[1024];
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	cli_progress_clear(&w->progress);
-	w->status = cli_failf(w->cli, key, "%s", text);
-	w->complaints++;
-}
 
 /* ---- a value ---- */
 
@@ -53,7 +37,7 @@ static ssize_t read_step(struct writer *w, const struct value *v, uint64_t at)
 
 	if (n > 0 || at == v->size)
 		return n;
-	complain(w, v->key, "%s", n < 0 ? cli_reason(w->cli, v->key, (int)n) : "the value is shorter than its size says");
+	cli_failf(w->cli, v->key, "%s", n < 0 ? cli_reason(w->cli, v->key, (int)n) : "the value is shorter than its size says");
 	return -1;
 }
 
@@ -107,8 +91,8 @@ static int write_steps(struct writer *w, const struct value *v, void (*put)(FILE
 			return -1;
 		put(stdout, w->buf, (size_t)n);
 		at += (uint64_t)n;
-		w->progress.bytes += (uint64_t)n;
-		cli_progress_draw(&w->progress);
+		w->cli->progress.bytes += (uint64_t)n;
+		cli_progress_draw(w->cli);
 	}
 	return 0;
 }
@@ -127,7 +111,7 @@ static char *json_of(struct writer *w, const struct value *v)
 	json_t *json;
 
 	if (!text) {
-		complain(w, v->key, "%s", len <= FROM_RECORD_MAX ? strerror(ENOMEM) : "is larger than 256 MiB");
+		cli_failf(w->cli, v->key, "%s", len <= FROM_RECORD_MAX ? strerror(ENOMEM) : "is larger than 256 MiB");
 		return NULL;
 	}
 	for (uint64_t at = v->from; at < v->size;) {
@@ -142,7 +126,7 @@ static char *json_of(struct writer *w, const struct value *v)
 	}
 	json = json_loadb(text, (size_t)len, JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &err);
 	if (!json) {
-		complain(w, v->key, "is not JSON: %s", err.text);
+		cli_failf(w->cli, v->key, "is not JSON: %s", err.text);
 		free(text);
 		return NULL;
 	}
@@ -168,7 +152,7 @@ static int read_line(struct writer *w, struct value *v, char **ret, size_t *ret_
 		grown = n < 0 ? NULL : realloc(line, len + (size_t)n);
 		if (!grown) {
 			if (n >= 0)
-				complain(w, v->key, "%s", strerror(ENOMEM));
+				cli_failf(w->cli, v->key, "%s", strerror(ENOMEM));
 			free(line);
 			return -1;
 		}
@@ -200,7 +184,7 @@ static int key_of(struct writer *w, const char *name, struct value *v, struct kv
 	free(line);
 	if (r == 0)
 		return 0;
-	complain(w, v->key, "%s", r == -ENOMEM ? strerror(-r) : "is not the name of a key of a dict; --keys=path writes it");
+	cli_failf(w->cli, v->key, "%s", r == -ENOMEM ? strerror(-r) : "is not the name of a key of a dict; --keys=path writes it");
 	return -1;
 }
 
@@ -210,11 +194,11 @@ static int json_key(struct writer *w, const struct value *v, const struct kvfs_t
 	bool number = key->kind == KVFS_TYPED_INT || key->kind == KVFS_TYPED_FLOAT;
 
 	if (number && key->data[strspn(key->data, "+-.0123456789e")]) {
-		complain(w, v->key, "no number in JSON: %s", key->data);
+		cli_failf(w->cli, v->key, "no number in JSON: %s", key->data);
 		return -1;
 	}
 	if (key->kind == KVFS_TYPED_STR && !cli_is_utf8(key->data, key->len)) {
-		complain(w, v->key, "holds half a surrogate pair, which is not UTF-8");
+		cli_failf(w->cli, v->key, "holds half a surrogate pair, which is not UTF-8");
 		return -1;
 	}
 	if (number) {
@@ -270,15 +254,15 @@ static int write_record(struct writer *w, const struct kvfs_entry *e)
 	char *buf;
 	int r;
 
-	w->progress.keys++;
-	cli_progress_draw(&w->progress);
+	w->cli->progress.keys++;
+	cli_progress_draw(w->cli);
 	if (!S_ISREG(e->st.mode)) {
-		complain(w, e->key, "is a %s, not a value", cli_type(e->st.mode));
+		cli_failf(w->cli, e->key, "is a %s, not a value", cli_type(e->st.mode));
 		return 0;
 	}
 	r = kvfs_txn_stream_open(w->txn, e->key, &v.stream);
 	if (r < 0) {
-		complain(w, e->key, "%s", cli_reason(w->cli, e->key, r));
+		cli_failf(w->cli, e->key, "%s", cli_reason(w->cli, e->key, r));
 		return 0;
 	}
 	if (key_of(w, name, &v, &key, &buf) == 0)
@@ -286,8 +270,7 @@ static int write_record(struct writer *w, const struct kvfs_entry *e)
 	free(buf);
 	kvfs_stream_abort(v.stream);
 	if (ferror(stdout)) {
-		cli_progress_clear(&w->progress);
-		w->status = cli_failf(w->cli, NULL, "output: %s", strerror(errno));
+		cli_failf(w->cli, NULL, "output: %s", strerror(errno));
 		__fpurge(stdout); /* so that nobody tells it again */
 		clearerr(stdout);
 		return -1;
@@ -308,16 +291,16 @@ int export_records(struct cli *cli, struct kvfs_txn *txn, const struct export_re
 	r = kvfs_txn_list(txn, how->dir, &opt, &cur);
 	if (r < 0)
 		return cli_fail(cli, how->dir, r);
-	cli_progress_begin(&w.progress);
+	cli_progress_begin(cli);
 	if (how->kind == EXPORT_CSV)
 		fputs("key,value\r\n", stdout);
 	while ((r = kvfs_cursor_next(cur, &e)) > 0 && write_record(&w, &e) == 0)
 		;
 	kvfs_cursor_close(cur);
 	if (r < 0)
-		complain(&w, how->dir, "%s", cli_reason(cli, how->dir, r));
-	cli_progress_clear(&w.progress);
-	if (w.complaints)
-		cli_failf(cli, NULL, "%ju of %ju were left out", (uintmax_t)w.complaints, (uintmax_t)w.progress.keys);
-	return w.status;
+		cli_failf(cli, how->dir, "%s", cli_reason(cli, how->dir, r));
+	cli_progress_clear(cli);
+	if (r == 0 && cli->failed) /* else not all was looked at */
+		cli_failf(cli, NULL, "%ju of %ju were left out", (uintmax_t)cli->failed, (uintmax_t)cli->progress.keys);
+	return cli_status(cli);
 }

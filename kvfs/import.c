@@ -39,10 +39,7 @@ struct import {
 	const char *dir;
 	bool once, owners;
 	bool dead; /* the store takes nothing more */
-	int status;
-	uint64_t complaints;
 	mode_t umask;
-	struct cli_progress *progress;
 	FILE *directories; /* struct directory and the key, each */
 	char *data; /* BATCH_BYTES + SMALL */
 	size_t data_len, n;
@@ -58,23 +55,10 @@ struct directory {
 
 /* ---- messages ---- */
 
-void import_complain(struct import *im, const char *path, const char *fmt, ...)
-{
-	char text[1024];
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	cli_progress_clear(im->progress);
-	im->status = cli_failf(im->cli, path, "%s", text);
-	im->complaints++;
-}
-
 /* A failed call on a key.  On a full disk or a dead store, going on would only repeat the same line. */
 static int complain_errno(struct import *im, const char *key, int r)
 {
-	import_complain(im, key, "%s", cli_reason(im->cli, key, r));
+	cli_failf(im->cli, key, "%s", cli_reason(im->cli, key, r));
 	im->dead |= r == -ENOSPC || r == -EIO || r == -EROFS || r == -EDQUOT || r == -ENOMEM || r == -EUCLEAN;
 	return im->dead ? CLI_TROUBLE : CLI_DONE;
 }
@@ -117,7 +101,7 @@ static void set_xattrs(struct import *im, const char *key, struct archive_entry 
 		int r = kvfs_setxattr(im->cli->store, key, name, value, size, 0);
 
 		if (r < 0)
-			import_complain(im, key, "extended attribute %s: %s", cli_quote(name), strerror(-r));
+			cli_failf(im->cli, key, "extended attribute %s: %s", cli_quote(name), strerror(-r));
 	}
 }
 
@@ -229,13 +213,13 @@ static int complain_source(struct import *im, struct archive *in, const char *pa
 {
 	const char *why = archive_error_string(in);
 
-	import_complain(im, path, "%s", why ? why : "cannot be read");
+	cli_failf(im->cli, path, "%s", why ? why : "cannot be read");
 	return r == ARCHIVE_FATAL ? CLI_TROUBLE : CLI_DONE;
 }
 
 static void complain_shrunk(struct import *im, const char *path)
 {
-	import_complain(im, path, "became shorter while it was read; stored as it was found");
+	cli_failf(im->cli, path, "became shorter while it was read; stored as it was found");
 }
 
 static int import_small(struct import *im, struct archive *in, const char *key, const struct attr *attr, int64_t size)
@@ -255,7 +239,7 @@ static int import_small(struct import *im, struct archive *in, const char *key, 
 	if (!it->key)
 		return complain_errno(im, key, -ENOMEM);
 	im->data_len += (size_t)len;
-	im->progress->bytes += (uint64_t)len;
+	im->cli->progress.bytes += (uint64_t)len;
 	im->n++;
 	return im->n == BATCH_KEYS ? batch_flush(im) : CLI_DONE;
 }
@@ -301,8 +285,8 @@ static int copy_blocks(struct import *im, struct archive *in, struct archive_ent
 			return (int)n;
 		if (len)
 			end = offset + (la_int64_t)len;
-		im->progress->bytes += len;
-		cli_progress_draw(im->progress);
+		im->cli->progress.bytes += len;
+		cli_progress_draw(im->cli);
 	}
 	if (r != ARCHIVE_EOF)
 		return complain_source(im, in, key, r) == CLI_DONE ? SOURCE_FAILED : SOURCE_ENDED;
@@ -362,14 +346,14 @@ static int import_directory(struct import *im, struct archive_entry *entry, cons
 			return CLI_DONE; /* the directory the user named, and had, keeps its own attributes */
 		r = kvfs_stat(im->cli->store, key, &st);
 		if (r == 0 && !S_ISDIR(st.mode)) {
-			import_complain(im, key, "is a value in the store, and a directory in the source");
+			cli_failf(im->cli, key, "is a value in the store, and a directory in the source");
 			return CLI_DONE;
 		}
 	}
 	if (r < 0)
 		return complain_errno(im, key, r);
 	if (fwrite(&d, sizeof(d), 1, im->directories) != 1 || fwrite(key, 1, d.key_len, im->directories) != d.key_len) {
-		import_complain(im, key, "temporary file: %s", strerror(errno));
+		cli_failf(im->cli, key, "temporary file: %s", strerror(errno));
 		return CLI_TROUBLE;
 	}
 	set_xattrs(im, key, entry);
@@ -399,7 +383,7 @@ static int import_special(struct import *im, struct archive_entry *entry, const 
 	if (!im->once && batch_flush(im) != CLI_DONE)
 		return CLI_TROUBLE;
 	if (S_ISLNK(attr->mode) && !target) {
-		import_complain(im, key, "a link without a target");
+		cli_failf(im->cli, key, "a link without a target");
 		return CLI_DONE;
 	}
 	r = make_special(im, key, target, false, attr, archive_entry_rdev(entry));
@@ -419,7 +403,7 @@ static int import_hard_link(struct import *im, const char *first, const char *ke
 		return CLI_DONE;
 	r = make_special(im, key, first, true, attr, 0);
 	if (r == -ENOENT) {
-		import_complain(im, key, "is a second name of %s, which is not there", cli_quote(first));
+		cli_failf(im->cli, key, "is a second name of %s, which is not there", cli_quote(first));
 		return CLI_DONE;
 	}
 	return r < 0 ? complain_errno(im, key, r) : CLI_DONE;
@@ -453,7 +437,7 @@ static bool key_of(struct import *im, const char *path, char *buf, size_t cap)
 	if (!why)
 		why = kvfs_key_fault(buf);
 	if (why)
-		import_complain(im, path ? path : "?", "%s", why);
+		cli_failf(im->cli, path ? path : "?", "%s", why);
 	return !why;
 }
 
@@ -464,8 +448,8 @@ int import_entry(struct import *im, struct archive *in, struct archive_entry *en
 
 	if (!im->owners && attr.uid != geteuid()) /* it will be ours: not with the rights of another */
 		attr.mode &= ~(uint32_t)(S_ISDIR(attr.mode) ? S_ISUID : S_ISUID | S_ISGID);
-	im->progress->keys++;
-	cli_progress_draw(im->progress);
+	im->cli->progress.keys++;
+	cli_progress_draw(im->cli);
 	if (!key_of(im, archive_entry_pathname(entry), key, sizeof(key)))
 		return CLI_DONE;
 	if (archive_entry_hardlink(entry))
@@ -477,7 +461,7 @@ int import_entry(struct import *im, struct archive *in, struct archive_entry *en
 	case AE_IFREG:
 		if (*key)
 			return import_value(im, in, entry, key, &attr);
-		import_complain(im, archive_entry_pathname(entry), "names no key");
+		cli_failf(im->cli, archive_entry_pathname(entry), "names no key");
 		return CLI_DONE;
 	case AE_IFLNK:
 	case AE_IFIFO:
@@ -486,7 +470,7 @@ int import_entry(struct import *im, struct archive *in, struct archive_entry *en
 	case AE_IFBLK:
 		return import_special(im, entry, key, &attr);
 	default:
-		import_complain(im, key, "is of a type that kvfs does not know");
+		cli_failf(im->cli, key, "is of a type that kvfs does not know");
 		return CLI_DONE;
 	}
 }
@@ -508,7 +492,7 @@ int import_record(struct import *im, const char *key, const void *data, size_t l
 {
 	struct item *it;
 
-	im->progress->bytes += len;
+	im->cli->progress.bytes += len;
 	if (len > SMALL)
 		return record_large(im, key, data, len);
 	if (im->data_len > BATCH_BYTES && batch_flush(im) != CLI_DONE)
@@ -529,21 +513,15 @@ int import_flush(struct import *im)
 	return batch_flush(im);
 }
 
-uint64_t import_complaints(const struct import *im)
-{
-	return im->complaints;
-}
-
 /* ---- begin and end ---- */
 
-int import_begin(struct cli *cli, const char *dir, bool once, struct cli_progress *progress, struct import **ret)
+int import_begin(struct cli *cli, const char *dir, bool once, struct import **ret)
 {
 	struct import *im = calloc(1, sizeof(*im));
 
 	if (!im)
 		return -ENOMEM;
-	*im = (struct import){
-		.cli = cli, .dir = dir, .once = once, .owners = geteuid() == 0, .progress = progress, .default_gid = (gid_t)-1};
+	*im = (struct import){.cli = cli, .dir = dir, .once = once, .owners = geteuid() == 0, .default_gid = (gid_t)-1};
 	im->umask = umask(0);
 	umask(im->umask);
 	im->data = malloc(BATCH_BYTES + SMALL);
@@ -567,7 +545,7 @@ static void finish_directories(struct import *im)
 	struct directory d;
 
 	if (fflush(im->directories) || fseek(im->directories, 0, SEEK_SET)) {
-		import_complain(im, NULL, "temporary file: %s", strerror(errno));
+		cli_failf(im->cli, NULL, "temporary file: %s", strerror(errno));
 		return;
 	}
 	while (fread(&d, sizeof(d), 1, im->directories) == 1 && d.key_len < sizeof(key) &&
@@ -580,13 +558,12 @@ static void finish_directories(struct import *im)
 
 int import_end(struct import *im)
 {
-	int status;
+	struct cli *cli = im->cli;
 
 	if (batch_flush(im) == CLI_DONE)
 		finish_directories(im);
-	status = im->status;
 	fclose(im->directories);
 	free(im->data);
 	free(im);
-	return status;
+	return cli_status(cli);
 }

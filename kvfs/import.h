@@ -9,19 +9,14 @@
 
 struct import;
 
-/* Keys go under `dir` ("" the root).  `once`: no name comes twice (a tree), so that order among keys does not matter.  Messages go through
- * the progress bar.  0 or a negative errno. */
-int import_begin(struct cli *cli, const char *dir, bool once, struct cli_progress *progress, struct import **ret);
+/* Keys go under `dir` ("" the root).  `once`: no name comes twice (a tree), so that order among keys does not matter.  0 or a negative errno. */
+int import_begin(struct cli *cli, const char *dir, bool once, struct import **ret);
 /* Takes one entry, its data read from `in`.  What cannot be taken is said and remembered; CLI_TROUBLE when going on is useless. */
 int import_entry(struct import *im, struct archive *in, struct archive_entry *entry);
 /* Takes one record: a whole key, which must be legal, and its value.  What it has in the store otherwise (a directory, a link) is never replaced. */
 int import_record(struct import *im, const char *key, const void *data, size_t len);
 /* Stores what is pending.  CLI_TROUBLE when the store takes nothing more. */
 int import_flush(struct import *im);
-/* How many times something went wrong. */
-uint64_t import_complaints(const struct import *im);
-/* Says what went wrong with `path` of the source, and remembers that something did. */
-__attribute__((format(printf, 3, 4))) void import_complain(struct import *im, const char *path, const char *fmt, ...);
 /* Stores what is pending, sets the attributes of directories, and frees `im`.  Exit status: CLI_TROUBLE if anything failed. */
 int import_end(struct import *im);
 

@@ -35,7 +35,6 @@ struct loader {
 	struct import *im;
 	struct from from;
 	char *file; /* from.file and from.fragment are in it */
-	struct cli_progress progress;
 	struct sorter *sorter;
 	bool failed; /* the source, or the sorter */
 	char *value; /* of the record in hand, where it is not the source's own bytes */
@@ -149,7 +148,7 @@ static void resume(struct loader *l)
 		memcpy(l->last, l->place.at, (size_t)n);
 	else if (l->how->sort || !l->from.kind->seek(&l->from, l->place.at, (size_t)n))
 		return;
-	cli_failf(l->cli, l->how->from, "goes on where it was interrupted");
+	cli_warnf(l->cli, l->how->from, "goes on where it was interrupted");
 }
 
 /* CLI_TROUBLE when the store takes nothing more. */
@@ -237,12 +236,12 @@ static int store(struct loader *l, const char *name, const void *data, size_t le
 
 	name += *name == '/';
 	if (dir + 1 + n > KVFS_KEY_MAX) {
-		import_complain(l->im, name, "a key is longer than 4095 bytes");
+		cli_failf(l->cli, name, "a key is longer than 4095 bytes");
 		return CLI_DONE;
 	}
 	snprintf(key, sizeof(key), "%s%s%s", l->how->dir, dir ? "/" : "", name);
 	if (!*name) {
-		import_complain(l->im, name, "is the root directory, not a value");
+		cli_failf(l->cli, name, "is the root directory, not a value");
 		return CLI_DONE;
 	}
 	return import_record(l->im, key, data, len);
@@ -258,7 +257,7 @@ static int bad_key(struct loader *l, const struct record *record, const char *wh
 	if (memchr(record->key.data, 0, record->key.len) && kvfs_typed_encode(&record->key, &name) == 0)
 		strcpy(key, name.name);
 	free(name.line);
-	import_complain(l->im, key, "%s", why);
+	cli_failf(l->cli, key, "%s", why);
 	return CLI_DONE;
 }
 
@@ -276,12 +275,12 @@ static int take(struct loader *l, const struct record *record)
 		return bad_key(l, record, wrong);
 	wrong = value_of(l, record, &name, &data, &len);
 	if (wrong) {
-		import_complain(l->im, key, "%s", wrong);
+		cli_failf(l->cli, key, "%s", wrong);
 	} else if (l->sorter) {
 		int e = sorter_add(l->sorter, key + (*key == '/'), data, len);
 
 		if (e < 0) {
-			import_complain(l->im, NULL, "sorting: temporary file: %s", strerror(-e));
+			cli_failf(l->cli, NULL, "sorting: temporary file: %s", strerror(-e));
 			r = CLI_TROUBLE;
 		}
 	} else {
@@ -302,16 +301,16 @@ static int read_all(struct loader *l)
 		if (r == FROM_END)
 			return CLI_DONE;
 		if (r == FROM_FAILED) {
-			import_complain(l->im, l->from.file, "%s", l->from.why);
+			cli_failf(l->cli, l->from.file, "%s", l->from.why);
 			return CLI_TROUBLE;
 		}
 		l->records++;
-		l->progress.keys++;
+		l->cli->progress.keys++;
 		if (l->from.total_bytes)
-			l->progress.bytes = l->from.bytes;
-		cli_progress_draw(&l->progress);
+			l->cli->progress.bytes = l->from.bytes;
+		cli_progress_draw(l->cli);
 		if (r == FROM_BAD)
-			import_complain(l->im, l->from.file, "%s", l->from.why);
+			cli_failf(l->cli, l->from.file, "%s", l->from.why);
 		else if (take(l, &record) != CLI_DONE)
 			return CLI_TROUBLE;
 		if (!l->sorter && save_place(l) != CLI_DONE)
@@ -326,12 +325,12 @@ static int store_sorted(struct loader *l)
 	size_t len;
 	int r = sorter_finish(l->sorter);
 
-	l->progress.total_keys = l->records;
-	l->progress.total_bytes = l->progress.keys = l->progress.bytes = 0;
+	l->cli->progress.total_keys = l->records;
+	l->cli->progress.total_bytes = l->cli->progress.keys = l->cli->progress.bytes = 0;
 	while (r == 0 && (r = sorter_next(l->sorter, &key, &data, &len)) > 0) {
 		r = 0;
-		l->progress.keys++;
-		cli_progress_draw(&l->progress);
+		l->cli->progress.keys++;
+		cli_progress_draw(l->cli);
 		/* Of what has one key all was stored, or the place would be before it: a later one may stand in the next batch. */
 		if (*l->last && kvfs_key_compare(key, l->last) < 0)
 			continue;
@@ -342,19 +341,19 @@ static int store_sorted(struct loader *l)
 			return CLI_TROUBLE;
 	}
 	if (r < 0)
-		import_complain(l->im, NULL, "sorting: temporary file: %s", strerror(-r));
+		cli_failf(l->cli, NULL, "sorting: temporary file: %s", strerror(-r));
 	return r < 0 ? CLI_TROUBLE : CLI_DONE;
 }
 
 static int run(struct loader *l)
 {
-	uint64_t complaints;
+	uint64_t failed;
 	int r, status;
 
-	cli_progress_begin(&l->progress);
-	l->progress.total_keys = l->from.total_bytes ? 0 : l->from.total_keys;
-	l->progress.total_bytes = l->from.total_bytes;
-	r = import_begin(l->cli, l->how->dir, false, &l->progress, &l->im);
+	cli_progress_begin(l->cli);
+	l->cli->progress.total_keys = l->from.total_bytes ? 0 : l->from.total_keys;
+	l->cli->progress.total_bytes = l->from.total_bytes;
+	r = import_begin(l->cli, l->how->dir, false, &l->im);
 	if (r == 0 && l->how->sort)
 		r = sorter_new(SORT_BYTES, &l->sorter);
 	if (r < 0)
@@ -367,11 +366,11 @@ static int run(struct loader *l)
 		kvfs_removexattr(l->cli->store, l->how->dir, PLACE) < 0) {
 		/* There is none, in an import of less than a second. */
 	}
-	complaints = import_complaints(l->im);
+	failed = l->cli->failed;
 	status = import_end(l->im);
-	cli_progress_clear(&l->progress);
-	if (r == CLI_DONE && complaints)
-		cli_failf(l->cli, l->from.file, "%ju of %ju records were left out", (uintmax_t)complaints, (uintmax_t)l->records);
+	cli_progress_clear(l->cli);
+	if (r == CLI_DONE && failed)
+		cli_failf(l->cli, l->from.file, "%ju of %ju records were left out", (uintmax_t)failed, (uintmax_t)l->records);
 	return status;
 }
 
