@@ -32,9 +32,9 @@
  *  4. While a session of a key is open, its names are answered by the caller, and not cached.  A key that is not published is nobody else's, also
  *     where the kernel leads others to it by a name that it remembered as absent a moment ago: they are refused.
  *  5. The id of a session that is cached (who opens to read and write may map it) leads nowhere else: no name does but for its own
- *     process, so all that is asked of it is about the session.  One that was taken over is written past the cache, and what is asked of
- *     it may be about the published value, whose size then harms nothing.  The kernel is told that what
- *     it has of its attributes is no longer true before it cuts or writes: it sets the size first, and forgets it after.
+ *     process, so all that is asked of it is about the session.  One that was taken over is written past the cache, and strangers whom a
+ *     name leads to it are refused: the kernel keeps one size for an id, and must not take the published one for the session's.  It is
+ *     told that what it has of its attributes is no longer true before it cuts or writes: it sets the size first, and forgets it after.
  *  6. A key that is published at each write (node_shared.c) has one node for everybody, whose session never has anything unpublished
  *     for long.  Otherwise a version that has readers, or more than one name, is never taken over by a session.
  *

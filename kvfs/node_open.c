@@ -387,22 +387,22 @@ struct kv_node *kv_node_session_of(struct kv_nodes *nodes, pid_t tid, uint64_t i
 	return NULL;
 }
 
-/* Of a session: what is published, to whom a name led here that the kernel remembers.  If nothing is, nobody else is told of it: while a name is
- * made that the kernel remembers as absent, it is good for a moment, for everybody, and leads here. */
+/* Of a session.  Whom a name led here, which the kernel remembers, is sent to look again: told the size of what is published under this id, the
+ * kernel would keep it for that of the session, and then for that of the version which the session becomes, if what tells it the
+ * right one happens to come with a notice, and counts for nothing. */
 static int stat_session(
 	struct kv_nodes *nodes, pid_t tid, uint64_t id, struct kv_node *n, const struct kvfs_stat *now, struct kv_face *ret)
 {
 	if (means_session(nodes, tid, n))
 		return kv_node_session_face(n, ret);
-	if (now) {
-		*ret = (struct kv_face){.id = n->id, .st = *now};
-		return 0;
-	}
 	struct kv_intent *i = intent_take(nodes, tid, kv_node_ino(id));
 	if (!came_by_proc(i, id) && !holds(nodes, tid, id, n))
 		return refuse(nodes, i, tid, id, LOOK);
 	intent_keep(nodes, i);
-	return kv_node_session_face(n, ret);
+	if (!now)
+		return kv_node_session_face(n, ret);
+	*ret = (struct kv_face){.id = n->id, .st = *now};
+	return 0;
 }
 
 /* Of an id that is not what its names lead to now: refused, unless it is asked for by a descriptor. */

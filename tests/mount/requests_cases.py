@@ -9,7 +9,7 @@ Files are opened by system calls alone: Python's open() adds an ioctl and an fst
 import os
 from collections import Counter
 
-from harness import Door, equal, run
+from harness import Door, elsewhere, equal, run
 
 READ = os.O_RDONLY
 OVER = os.O_WRONLY | os.O_TRUNC
@@ -242,3 +242,17 @@ def test_rm_r_is_two_for_a_file(b):
     seen = requests.of(run, 'rm', '-r', b.path('d'))
     assert len(seen) <= 2 * dirs * each + 12 * (dirs + 1), f'{len(seen)} requests: {dict(Counter(seen))}'
     equal(os.listdir(b.mnt), [])
+
+
+def test_a_stranger_is_led_away_from_a_session(b):
+    """Told the old size under the session's id, the kernel would take it for the session's, and later for that of what it published:
+    readers saw zeros to there once in a million reads beside writers and other doors."""
+    requests = stored(b, k=b'o' * 79)
+    path = b.path('d/k')
+    warm(path)
+    fd = os.open(path, OVER)
+    os.write(fd, b'n' * 225)
+    seen = requests.of(lambda: equal(elsewhere(lambda: os.stat(path).st_size), 79))
+    assert 'LOOKUP' in seen, seen
+    os.close(fd)
+    equal(elsewhere(lambda: os.stat(path).st_size), 225)
