@@ -5,8 +5,8 @@
  * before that the old file stands, after it the new one, both whole; lock.mdb is removed before, since it belongs to the old one and is
  * made anew by who opens next.
  *
- * Others.  The lock on the directory is the one under which doors open the environment (store.c).  Who has taken it and then sees no other
- * door is alone until he lets it go: a door has its slot before it asks for the lock, and after it opens whatever file is there. */
+ * Others.  The lock on the directory is the one under which doors take their slots and open the environment (store.c).  Who has taken it and
+ * then sees no other door is alone until he lets it go. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -190,7 +190,7 @@ static void free_core(struct kv_core *core, bool inherited)
 	kv_doors_close(core->doors, inherited);
 	KV_FD int dirfd = leave ? open(core->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 	if (dirfd >= 0)
-		kv_syncfile_leave(dirfd);
+		kv_syncfile_leave(dirfd, core->claimed);
 	pthread_mutex_destroy(&core->ino_lock);
 	pthread_mutex_destroy(&core->sessions_lock);
 	pthread_mutex_destroy(&core->feed_lock);
