@@ -92,7 +92,7 @@ struct kvfs_options {
  * the first open; a second open with KVFS_RDONLY stays read-only itself).  The time it takes does not depend on the store's size.
  *   -ENOENT no store there (and no KVFS_CREATE) · -EEXIST with KVFS_EXCL · -ENOTDIR, -EACCES, -EROFS
  *   -EMEDIUMTYPE not a store, or one of another format, page size or byte order · -EUCLEAN damaged
- *   -EXDEV another pid namespace or a network file system: share a mount instead · -EUSERS too many doors
+ *   -EXDEV another pid namespace or a network file system: share a mount instead · -EUSERS too many doors or snapshots
  *   -EROFS with KVFS_RDONLY: the power went while it was in use, and it must be opened for writing once · -EBUSY the same, or the disk failed,
  *   and another process still has it open · -ESTALE it is a copy that was made after the power went, before the original was opened
  * `err` may be NULL. */

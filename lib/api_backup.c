@@ -61,7 +61,7 @@ int kv_api_copy(struct kv_core *core, int to, kvfs_progress_fn *fn, void *arg, s
 	struct kv_txn txn;
 	int r = kv_api_state(core, &txn, &pages);
 	if (r)
-		return kv_explain(err, -r, "%s", strerror(-r));
+		return kv_core_explain(core, r, err);
 	struct kv_copy copy = {.from = &pages, .to = to, .sound = is_sound, .progress = progress, .arg = &copying};
 	r = kv_pages_copy(&copy);
 	kv_db_read_end(&txn);

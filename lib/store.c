@@ -155,6 +155,18 @@ static int check_store(int dirfd, const char *path, const struct kvfs_options *o
 	return r == -ENOENT ? kv_explain(err, ENOENT, "no store there") : r;
 }
 
+int kv_core_explain(struct kv_core *core, int r, struct kvfs_error *err)
+{
+	pid_t pid = 0;
+	uint64_t age_ms;
+	if (r == -EUSERS && core->doors)
+		kv_doors_oldest_snapshot(core->doors, &pid, &age_ms);
+	if (!pid)
+		return kv_explain(err, -r, "%s", strerror(-r));
+	return kv_explain(err, -r, "there are as many snapshots of it as it allows; end some, the oldest is that of process %jd",
+		(intmax_t)pid);
+}
+
 static int check_super(struct kv_core *core, struct kvfs_error *err)
 {
 	struct kv_txn txn;
@@ -268,7 +280,7 @@ static int open_core(
 		else
 			kv_ballast_fill(dirfd, false);
 	}
-	return r;
+	return r == -EUSERS ? kv_core_explain(core, r, err) : r;
 }
 
 static int new_core(int dirfd, const char *path, const struct kvfs_options *opt, const struct found *found, struct kv_core **ret,
