@@ -5,6 +5,7 @@ import mmap
 import os
 import socket
 import stat
+import subprocess
 import time
 
 from harness import elsewhere, equal, fails, get, other_get, put, run
@@ -383,8 +384,14 @@ def test_what_has_no_key_is_missed_aloud(b):
         file.write(b'deep')
     with open(os.open('n' * 76, os.O_RDONLY, dir_fd=at), 'rb') as file:
         equal(file.read(), b'deep')
+    put(b.path('before'), b'1')
+    put(b.path('o'), b'2')
     for args in ('ls', '-R'), ('export', '/', b.base + '/out2'):
         assert b'too long' in b.kvfs(*args, status=2), args
+    equal(sorted(os.listdir(b.base + '/out2')), ['before', name, 'o'], 'all the rest')
+    listed = subprocess.run([b.bin, '-s', b.store, 'ls', '-R'], capture_output=True, check=False).stdout.split()
+    equal((listed[0], listed[-1], len(listed)), (b'before', b'o', 23))
+    b.kvfs('del', 'before', 'o')
     b.kvfs('del', '-r', name)
     equal(b.kvfs('ls'), b'')
 
