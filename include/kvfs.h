@@ -256,7 +256,7 @@ KVFS_MUST_CHECK int kvfs_setattr(struct kvfs_store *store, const char *key, cons
 
 enum { KVFS_XATTR_CREATE = 1, KVFS_XATTR_REPLACE = 2 }; /* as in setxattr(2) */
 /* Extended attributes: as the system calls of these names on a key.  -ENODATA no such attribute, -EEXIST, -ERANGE buffer too small,
- * -E2BIG value too long, -ENOSPC more than 1 MiB of attributes on one key.  cap 0 asks for the length needed. */
+ * -E2BIG value too long, -ENOSPC more than 1 MiB of attributes, or 64 KiB of names, on one key.  cap 0 asks for the length needed. */
 KVFS_MUST_CHECK int kvfs_setxattr(
 	struct kvfs_store *store, const char *key, const char *name, const void *value, size_t size, int flags);
 KVFS_MUST_CHECK ssize_t kvfs_getxattr(struct kvfs_store *store, const char *key, const char *name, void *buf, size_t cap);

@@ -295,6 +295,15 @@ def test_extended_attributes(b):
     os.symlink('k', b.path('s'))
     os.setxattr(b.path('s'), 'trusted.link', b'l', follow_symlinks=False)
     equal(os.listxattr(b.path('s'), follow_symlinks=False), ['trusted.link'])
+    for name in ('many', 'new'):
+        fd = os.open(b.path(name), os.O_WRONLY | os.O_CREAT)
+        if name == 'many':
+            os.fsync(fd)  # it is published; the other is not
+        for i in range(65536 // 255):
+            os.setxattr(fd, f'user.{i:0249}', b'')
+        fails(errno.ENOSPC, os.setxattr, fd, 'user.more', b'')
+        equal(len(os.listxattr(fd)), 257, 'what could be set can be listed')
+        os.close(fd)
     run('setcap', 'cap_net_raw+ep', b.path('k'))
     equal(sorted(os.listxattr(b.path('k'))), ['security.capability', 'trusted.two'])
 
