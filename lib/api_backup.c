@@ -19,6 +19,7 @@
 #include "err.h"
 
 #define DOORS_NAMED 4
+#define REAPED 512 /* chunks */
 
 static int oops(struct kvfs_error *err, const char *what)
 {
@@ -120,10 +121,28 @@ static uint64_t file_size(int dirfd)
 	return fstatat(dirfd, "data.mdb", &st, 0) ? 0 : (uint64_t)st.st_size;
 }
 
+/* What was deleted or replaced waits for commits to free it, a slice each.  What cannot be freed is copied: no reason to fail. */
+static void free_garbage(struct kv_core *core)
+{
+	struct kv_edit ed;
+	for (uint64_t last = UINT64_MAX; kv_commit_begin(core, &ed) == 0;) {
+		uint64_t left = ed.head.rec.garbage_bytes;
+		if ((left == 0 || left == last) && !core->dead_walk && !kv_doors_walk(core->doors)) {
+			kv_commit_abort(&ed);
+			return;
+		}
+		last = left;
+		ed.retiring = REAPED; /* as a commit that retires as much would */
+		if (kv_commit_end(core, &ed, KV_SYNC_ORDER))
+			return;
+	}
+}
+
 /* Nobody else has the store open, or can.  The caller closes it, whatever comes of this. */
 static int make_new(struct kvfs_store *store, int dirfd, kvfs_progress_fn *fn, void *arg, struct kvfs_error *err)
 {
 	kv_remove_new(dirfd);
+	free_garbage(store->core);
 	if (mkdirat(dirfd, KV_NEW_DIR, 0700))
 		return oops(err, "making the new file");
 	return copy_into(store->core, dirfd, KV_NEW_DIR "/data.mdb", fn, arg, err);

@@ -260,6 +260,27 @@ static void test_compact_beside_a_relaxed_door(void **state)
 	assert_text(t->store, "a", "2");
 }
 
+/* What has been deleted just now goes, although no commit has come by to free it. */
+static void test_compact_frees_what_waits(void **state)
+{
+	struct api *t = *state;
+	struct kvfs_check_result seen;
+	char *data = api_bytes(4 << 20, 1);
+	uint64_t after;
+
+	assert_ok(kvfs_mkdir(t->store, "d", 0700));
+	for (int i = 0; i < 12; i++)
+		assert_ok(kvfs_put(t->store, (char[]){'d', '/', (char)('a' + i), 0}, data, 4 << 20, NULL, NULL));
+	free(data);
+	assert_ok(kvfs_del_tree(t->store, "d", NULL));
+	kvfs_close(t->store);
+	t->store = NULL;
+	assert_ok(kvfs_compact(t->path, NULL, NULL, NULL, &after, NULL));
+	assert_true(after < 1 << 20);
+	assert_int_equal(findings(t->path, &seen), 0);
+	assert_int_equal(seen.chunks, 0);
+}
+
 /* ---- refusals ---- */
 
 static int stop(void *arg, uint64_t done, uint64_t total)
@@ -325,6 +346,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {API_TEST(test_backup_while_others_write), API_TEST(test_backup_over_a_relaxed_store),
 		API_TEST(test_backup_killed), API_TEST(test_compact_killed), API_TEST(test_compact_while_doors_come),
-		API_TEST(test_compact_beside_a_relaxed_door), API_TEST(test_refusals), API_TEST(test_plain_copy)};
+		API_TEST(test_compact_beside_a_relaxed_door), API_TEST(test_compact_frees_what_waits), API_TEST(test_refusals),
+		API_TEST(test_plain_copy)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
