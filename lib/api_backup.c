@@ -156,7 +156,7 @@ static int put_in_place(int dirfd, struct kvfs_error *err)
 	return 0;
 }
 
-int kvfs_compact(
+static int compact(
 	const char *path, kvfs_progress_fn *fn, void *arg, uint64_t *ret_before, uint64_t *ret_after, struct kvfs_error *err)
 {
 	struct kvfs_options opt = {.size = sizeof opt, .purpose = "compact"};
@@ -184,6 +184,16 @@ int kvfs_compact(
 		*ret_before = before;
 	if (r == 0 && ret_after)
 		*ret_after = file_size(dirfd);
+	return r;
+}
+
+int kvfs_compact(
+	const char *path, kvfs_progress_fn *fn, void *arg, uint64_t *ret_before, uint64_t *ret_after, struct kvfs_error *err)
+{
+	sigset_t mask;
+	kv_db_block_stops(&mask);
+	int r = compact(path, fn, arg, ret_before, ret_after, err);
+	pthread_sigmask(SIG_SETMASK, &mask, NULL);
 	return r;
 }
 

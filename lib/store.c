@@ -201,8 +201,12 @@ static void free_core(struct kv_core *core, bool inherited)
 	kv_db_close(core->db, inherited);
 	kv_doors_close(core->doors, inherited);
 	KV_FD int dirfd = leave ? open(core->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-	if (dirfd >= 0)
+	if (dirfd >= 0) {
+		sigset_t mask;
+		kv_db_block_stops(&mask);
 		kv_syncfile_leave(dirfd, core->claimed);
+		pthread_sigmask(SIG_SETMASK, &mask, NULL);
+	}
 	pthread_mutex_destroy(&core->ino_lock);
 	pthread_mutex_destroy(&core->sessions_lock);
 	pthread_mutex_destroy(&core->feed_lock);
@@ -391,7 +395,10 @@ static int open_store(const char *path, struct kvfs_options opt, struct kvfs_sto
 	struct kvfs_store *store = calloc(1, sizeof *store);
 	if (!store)
 		return kv_explain(err, ENOMEM, "out of memory");
+	sigset_t mask;
+	kv_db_block_stops(&mask); /* while the directory is locked */
 	int r = get_core(path, &opt, &store->core, err);
+	pthread_sigmask(SIG_SETMASK, &mask, NULL);
 	if (r) {
 		free(store);
 		return r;

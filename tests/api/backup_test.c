@@ -260,6 +260,49 @@ static void test_compact_beside_a_relaxed_door(void **state)
 	assert_text(t->store, "a", "2");
 }
 
+static int press_stop(void *arg, uint64_t done, uint64_t total)
+{
+	(void)arg;
+	(void)done;
+	(void)total;
+	return kill(getpid(), SIGTSTP);
+}
+
+static int compact_and_stop(void *arg)
+{
+	CHECK(kvfs_compact(arg, press_stop, NULL, NULL, NULL, NULL) == 0);
+	return 0;
+}
+
+static int open_once(void *arg)
+{
+	struct kvfs_store *store;
+
+	CHECK(api_open_as(arg, 0, KVFS_NONE, &store) == 0);
+	kvfs_close(store);
+	return 0;
+}
+
+/* Who stops it from the terminal stops it when it is done: others wait for it. */
+static void test_compact_stopped(void **state)
+{
+	struct api *t = *state;
+	int status;
+
+	fill(t->store, 60);
+	kvfs_close(t->store);
+	t->store = NULL;
+	pid_t pid = api_fork(compact_and_stop, t->path, 60);
+	assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
+	assert_child(api_fork(open_once, t->path, 20));
+	if (WIFSTOPPED(status)) { /* not where nobody could wake it up */
+		kill(pid, SIGCONT);
+		assert_child(pid);
+	} else {
+		assert_int_equal(status, 0);
+	}
+}
+
 /* What has been deleted just now goes, although no commit has come by to free it. */
 static void test_compact_frees_what_waits(void **state)
 {
@@ -346,7 +389,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {API_TEST(test_backup_while_others_write), API_TEST(test_backup_over_a_relaxed_store),
 		API_TEST(test_backup_killed), API_TEST(test_compact_killed), API_TEST(test_compact_while_doors_come),
-		API_TEST(test_compact_beside_a_relaxed_door), API_TEST(test_compact_frees_what_waits), API_TEST(test_refusals),
-		API_TEST(test_plain_copy)};
+		API_TEST(test_compact_beside_a_relaxed_door), API_TEST(test_compact_frees_what_waits),
+		API_TEST(test_compact_stopped), API_TEST(test_refusals), API_TEST(test_plain_copy)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
