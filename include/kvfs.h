@@ -92,7 +92,7 @@ struct kvfs_options {
  * the first open; a second open with KVFS_RDONLY stays read-only itself).  The time it takes does not depend on the store's size.
  *   -ENOENT no store there (and no KVFS_CREATE) · -EEXIST with KVFS_EXCL · -ENOTDIR, -EACCES, -EROFS
  *   -EMEDIUMTYPE not a store, or one of another format, page size or byte order · -EUCLEAN damaged
- *   -EXDEV another pid namespace or a network file system: share a mount instead · -EUSERS too many doors
+ *   -EXDEV another pid namespace or a network file system: share a mount instead · -EUSERS too many doors or snapshots
  *   -EROFS with KVFS_RDONLY: the power went while it was in use, and it must be opened for writing once · -EBUSY the same, or the disk failed,
  *   and another process still has it open · -ESTALE it is a copy that was made after the power went, before the original was opened
  * `err` may be NULL. */
@@ -256,7 +256,7 @@ KVFS_MUST_CHECK int kvfs_setattr(struct kvfs_store *store, const char *key, cons
 
 enum { KVFS_XATTR_CREATE = 1, KVFS_XATTR_REPLACE = 2 }; /* as in setxattr(2) */
 /* Extended attributes: as the system calls of these names on a key.  -ENODATA no such attribute, -EEXIST, -ERANGE buffer too small,
- * -E2BIG value too long, -ENOSPC more than 1 MiB of attributes on one key.  cap 0 asks for the length needed. */
+ * -E2BIG value too long, -ENOSPC more than 1 MiB of attributes, or 64 KiB of names, on one key.  cap 0 asks for the length needed. */
 KVFS_MUST_CHECK int kvfs_setxattr(
 	struct kvfs_store *store, const char *key, const char *name, const void *value, size_t size, int flags);
 KVFS_MUST_CHECK ssize_t kvfs_getxattr(struct kvfs_store *store, const char *key, const char *name, void *buf, size_t cap);

@@ -126,7 +126,9 @@ static const char *reason_in_words(int error)
 	case -EROFS:
 		return "the store cannot be written";
 	case -EUSERS:
-		return "too many processes use the store at once; try again when some have ended";
+		return "too many processes or snapshots use the store at once; try again when some have ended";
+	case -ENAMETOOLONG: /* after all that could be listed; a key that is an argument has been told by kvfs_key_fault() */
+		return "what is too long for a key there is left out";
 	case -ENFILE:
 		return "too many old values are held open; end some of their readers";
 	default:

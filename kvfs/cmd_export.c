@@ -25,6 +25,7 @@ struct exporter {
 	struct cli *cli;
 	struct kvfs_txn *txn;
 	const char *dir;
+	struct stat store; /* the store's own directory */
 	bool tar;
 	struct archive *out;
 	struct archive_entry *entry;
@@ -218,11 +219,22 @@ static bool is_binary_name(struct exporter *ex)
 	return false;
 }
 
+/* Where a key `data.mdb` would be the end of all others. */
+static bool is_store(const struct exporter *ex, const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 && st.st_dev == ex->store.st_dev && st.st_ino == ex->store.st_ino;
+}
+
 /* Header, data and end of one entry.  CLI_TROUBLE when going on is useless. */
 static int write_entry(struct exporter *ex, const char *key, struct kvfs_stream *st, uint64_t size, bool sparse)
 {
-	int r = archive_write_header(ex->out, ex->entry), bad = 0;
+	int r, bad = 0;
 
+	if (!ex->tar && S_ISDIR(archive_entry_mode(ex->entry)) && is_store(ex, archive_entry_pathname(ex->entry)))
+		return cli_failf(ex->cli, key, "would be written into the store itself; nothing more is");
+	r = archive_write_header(ex->out, ex->entry);
 	if (r < ARCHIVE_WARN || (r == ARCHIVE_WARN && !is_binary_name(ex)))
 		complain_archive(ex, key);
 	if (r == ARCHIVE_FATAL)
@@ -322,10 +334,13 @@ static struct archive *open_disk(void)
 }
 
 /* Enters TARGET, which is made if absent.  1 made, 0 it was there, -1 after saying why not. */
-static int enter_target(struct cli *cli, const char *target)
+static int enter_target(struct exporter *ex, const char *target)
 {
+	struct cli *cli = ex->cli;
 	int made = mkdir(target, 0700) == 0;
 
+	if (is_store(ex, target))
+		return cli_failf(cli, target, "is the store itself"), -1;
 	if (!made && errno != EEXIST)
 		return cli_failf(cli, target, "cannot make the directory: %s", strerror(errno)), -1;
 	if (chdir(target) == 0)
@@ -368,7 +383,7 @@ static int run(struct exporter *ex, const char *target)
 		return cli_fail(cli, ex->dir, r);
 	if (!S_ISDIR(st.mode))
 		return cli_failf(cli, ex->dir, "is not a directory; one value: kvfs get KEY >FILE");
-	if (!ex->tar && (made = enter_target(cli, target)) < 0)
+	if (!ex->tar && (made = enter_target(ex, target)) < 0)
 		return CLI_TROUBLE;
 	ex->out = ex->tar ? open_tar() : open_disk();
 	ex->entry = archive_entry_new();
@@ -398,14 +413,23 @@ struct part {
 	char *name; /* NULL: nothing to rename */
 };
 
-static int part_begin(struct cli *cli, const char *file, struct part *ret)
+static int part_begin(struct exporter *ex, const char *file, struct part *ret)
 {
+	struct cli *cli = ex->cli;
+	const char *slash = strrchr(file, '/');
+	char *dir;
+	bool own;
 	struct stat st;
 	int fd;
 
 	*ret = (struct part){.file = file};
 	if (strcmp(file, "-") == 0)
 		return CLI_DONE;
+	dir = slash ? strndup(file, (size_t)(slash - file) + 1) : strdup(".");
+	own = dir && is_store(ex, dir);
+	free(dir);
+	if (own)
+		return cli_failf(cli, file, "is in the store itself");
 	if (stat(file, &st) < 0 || S_ISREG(st.st_mode)) {
 		if (asprintf(&ret->name, "%s.part", file) < 0)
 			return cli_failf(cli, NULL, "%s", strerror(ENOMEM));
@@ -454,7 +478,7 @@ static const char *choose_kind(struct cli *cli, const char *to, struct export_re
 static int export_to(struct exporter *ex, const char *target, struct export_records *records, bool to)
 {
 	struct part part = {0};
-	int status = to ? part_begin(ex->cli, target, &part) : CLI_DONE;
+	int status = to ? part_begin(ex, target, &part) : CLI_DONE;
 
 	ex->tar = to || strcmp(target, "-") == 0;
 	if (status != CLI_DONE) {
@@ -506,6 +530,8 @@ int cmd_export(struct cli *cli, int argc, char **argv)
 		target = argv[argc - 1];
 	if (cli_open(cli, CLI_READ) < 0 || (argc - optind == 1 + !to && !(ex.dir = cli_key(cli, argv[optind]))))
 		return CLI_TROUBLE;
+	if (stat(cli->store_path, &ex.store) < 0)
+		return cli_failf(cli, NULL, "%s", strerror(errno));
 	setlocale(LC_CTYPE, "C.UTF-8"); /* keys that are UTF-8 are written as such into an archive */
 	r = kvfs_txn_begin(cli->store, 0, &ex.txn);
 	if (r < 0)

@@ -5,8 +5,8 @@
  * before that the old file stands, after it the new one, both whole; lock.mdb is removed before, since it belongs to the old one and is
  * made anew by who opens next.
  *
- * Others.  The lock on the directory is the one under which doors open the environment (store.c).  Who has taken it and then sees no other
- * door is alone until he lets it go: a door has its slot before it asks for the lock, and after it opens whatever file is there. */
+ * Others.  The lock on the directory is the one under which doors take their slots and open the environment (store.c).  Who has taken it and
+ * then sees no other door is alone until he lets it go. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -19,6 +19,7 @@
 #include "err.h"
 
 #define DOORS_NAMED 4
+#define REAPED 512 /* chunks */
 
 static int oops(struct kvfs_error *err, const char *what)
 {
@@ -61,7 +62,7 @@ int kv_api_copy(struct kv_core *core, int to, kvfs_progress_fn *fn, void *arg, s
 	struct kv_txn txn;
 	int r = kv_api_state(core, &txn, &pages);
 	if (r)
-		return kv_explain(err, -r, "%s", strerror(-r));
+		return kv_core_explain(core, r, err);
 	struct kv_copy copy = {.from = &pages, .to = to, .sound = is_sound, .progress = progress, .arg = &copying};
 	r = kv_pages_copy(&copy);
 	kv_db_read_end(&txn);
@@ -120,10 +121,28 @@ static uint64_t file_size(int dirfd)
 	return fstatat(dirfd, "data.mdb", &st, 0) ? 0 : (uint64_t)st.st_size;
 }
 
+/* What was deleted or replaced waits for commits to free it, a slice each.  What cannot be freed is copied: no reason to fail. */
+static void free_garbage(struct kv_core *core)
+{
+	struct kv_edit ed;
+	for (uint64_t last = UINT64_MAX; kv_commit_begin(core, &ed) == 0;) {
+		uint64_t left = ed.head.rec.garbage_bytes;
+		if ((left == 0 || left == last) && !core->dead_walk && !kv_doors_walk(core->doors)) {
+			kv_commit_abort(&ed);
+			return;
+		}
+		last = left;
+		ed.retiring = REAPED; /* as a commit that retires as much would */
+		if (kv_commit_end(core, &ed, KV_SYNC_ORDER))
+			return;
+	}
+}
+
 /* Nobody else has the store open, or can.  The caller closes it, whatever comes of this. */
 static int make_new(struct kvfs_store *store, int dirfd, kvfs_progress_fn *fn, void *arg, struct kvfs_error *err)
 {
 	kv_remove_new(dirfd);
+	free_garbage(store->core);
 	if (mkdirat(dirfd, KV_NEW_DIR, 0700))
 		return oops(err, "making the new file");
 	return copy_into(store->core, dirfd, KV_NEW_DIR "/data.mdb", fn, arg, err);
@@ -137,7 +156,7 @@ static int put_in_place(int dirfd, struct kvfs_error *err)
 	return 0;
 }
 
-int kvfs_compact(
+static int compact(
 	const char *path, kvfs_progress_fn *fn, void *arg, uint64_t *ret_before, uint64_t *ret_after, struct kvfs_error *err)
 {
 	struct kvfs_options opt = {.size = sizeof opt, .purpose = "compact"};
@@ -165,6 +184,16 @@ int kvfs_compact(
 		*ret_before = before;
 	if (r == 0 && ret_after)
 		*ret_after = file_size(dirfd);
+	return r;
+}
+
+int kvfs_compact(
+	const char *path, kvfs_progress_fn *fn, void *arg, uint64_t *ret_before, uint64_t *ret_after, struct kvfs_error *err)
+{
+	sigset_t mask;
+	kv_db_block_stops(&mask);
+	int r = compact(path, fn, arg, ret_before, ret_after, err);
+	pthread_sigmask(SIG_SETMASK, &mask, NULL);
 	return r;
 }
 

@@ -70,8 +70,9 @@ int kv_source_open(const char *path, struct kv_source *ret, struct kvfs_error *e
 		return r;
 	r = kv_api_state(ret->store->core, &ret->txn, &ret->pages);
 	if (r) {
+		kv_core_explain(ret->store->core, r, err);
 		kvfs_close(ret->store);
-		return kv_explain(err, -r, "%s", strerror(-r));
+		return r;
 	}
 	return 0;
 }

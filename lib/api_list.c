@@ -22,6 +22,7 @@ struct kvfs_cursor {
 	struct kv_walk walk;
 	struct item items[BATCH];
 	size_t n, at;
+	int failed; /* with which the batch ended; told after its items */
 	char arena[ARENA + KVFS_KEY_MAX + 1];
 };
 
@@ -58,6 +59,7 @@ static int open_cursor(
 	cur->core = core;
 	cur->within = NULL;
 	cur->n = cur->at = 0;
+	cur->failed = 0;
 	r = kv_walk_init(&cur->walk, dir, ent.ino, &opt);
 	if (r) {
 		free(cur);
@@ -118,7 +120,21 @@ static int fill(struct kvfs_cursor *cur, struct kv_txn *txn)
 		cur->n++;
 	}
 	kv_cursor_close(&c);
-	return r < 0 ? r : 0;
+	cur->failed = r < 0 ? r : 0;
+	return 0;
+}
+
+static int fill_again(struct kvfs_cursor *cur)
+{
+	struct kv_txn txn;
+	if (cur->within)
+		return fill(cur, cur->within);
+	int r = kv_db_read(cur->core->db, &txn);
+	if (r)
+		return r;
+	r = fill(cur, &txn);
+	kv_db_read_end(&txn);
+	return r;
 }
 
 int kvfs_cursor_next(struct kvfs_cursor *cur, struct kvfs_entry *ret)
@@ -126,23 +142,15 @@ int kvfs_cursor_next(struct kvfs_cursor *cur, struct kvfs_entry *ret)
 	int r = kv_core_check(cur->core);
 	if (r)
 		return r;
-	if (cur->at == cur->n) {
-		struct kv_txn txn;
-		if (cur->walk.done)
-			return 0;
-		if (cur->within) {
-			r = fill(cur, cur->within);
-		} else {
-			r = kv_db_read(cur->core->db, &txn);
-			if (r)
-				return r;
-			r = fill(cur, &txn);
-			kv_db_read_end(&txn);
-		}
+	if (cur->at == cur->n && !cur->failed && !cur->walk.done) {
+		r = fill_again(cur);
 		if (r)
 			return r;
-		if (cur->n == 0)
-			return 0;
+	}
+	if (cur->at == cur->n) {
+		r = cur->failed;
+		cur->failed = 0;
+		return r;
 	}
 	const struct item *it = &cur->items[cur->at++];
 	*ret = (struct kvfs_entry){.key = cur->arena + it->key, .name = cur->arena + it->name, .st = it->st};

@@ -81,7 +81,10 @@ struct kvfs_store {
 /* Opens a store, damaged or not, for kv_db_read() alone: to keep a state from being overwritten.  A process that has it open gets that one. */
 int kv_store_pin(const char *path, struct kvfs_store **ret, struct kvfs_error *err);
 
-/* Nobody else in this process opens it until it is closed.  False: somebody has it open. */
+/* Why no state of it could be read, which kv_db_read() failed with: fills `err` and returns r. */
+int kv_core_explain(struct kv_core *core, int r, struct kvfs_error *err);
+
+/* Nobody else in this process opens it until it is closed, which the caller does under the directory's lock.  False: somebody has it open. */
 bool kv_store_claim(struct kvfs_store *store);
 
 /* How often this process came out of a fork as the child: a core of another count is dead. */

@@ -3,7 +3,7 @@
  * Invariants:
  *  DB1  Every record is [sum u32][payload]; the sum covers the payload and is bound to table and key, so that a rotted bit
  *       or a misplaced record is an error and never data.
- *  DB2  Stop signals of a terminal are blocked while this process holds the write lock: nobody can be suspended with it.
+ *  DB2  Stop signals of a terminal are blocked while this process holds the write lock, or the directory's: nobody can be suspended with it.
  *  DB3  Flags that choose a commit's sync are changed only by the holder of the write lock.
  *  DB4  Readers read by themselves (tree.h), in a state that an LMDB transaction keeps.  Writers go through LMDB, which is let
  *       to no page that was not checked before. */
@@ -388,7 +388,7 @@ bool kv_db_is_newest(const struct kv_txn *txn)
 	return kv_db_newest(txn->db) == txn->txnid;
 }
 
-static void block_stops(sigset_t *old)
+void kv_db_block_stops(sigset_t *old)
 {
 	sigset_t stops;
 	sigemptyset(&stops);
@@ -433,7 +433,7 @@ int kv_db_write(struct kv_db *db, struct kv_txn *ret)
 {
 	sigset_t old;
 	MDB_txn *mdb;
-	block_stops(&old);
+	kv_db_block_stops(&old);
 	db->writing++;
 	int rc = mdb_txn_begin(db->env, NULL, 0, &mdb);
 	if (rc) {

@@ -72,6 +72,8 @@ bool kv_db_is_newest(const struct kv_txn *txn);
 
 /* Whether a transaction of this process has the write lock, or waits for it. */
 bool kv_db_is_writing(struct kv_db *db);
+/* Blocks the stop signals of a terminal (DB2), in this thread: who stops with a lock that others wait for stops them, too. */
+void kv_db_block_stops(sigset_t *ret_old);
 /* Blocks until the write lock is ours.  Nothing of a user runs between here and the commit. */
 int kv_db_write(struct kv_db *db, struct kv_txn *ret);
 /* Ends the transaction in every case. */

@@ -260,6 +260,12 @@ static int explain_file(struct kvfs_error *err, int r)
 		return kv_explain(err, EUCLEAN, "the store's file '" TABLE_NAME "' is not a regular file: remove it");
 	if (r == -ENOSPC || r == -EDQUOT)
 		return kv_explain(err, -r, "no space for the store's file '" TABLE_NAME "' (%zu KiB)", sizeof(struct table) / 1024);
+	if (r == -EROFS)
+		return kv_explain(err, EROFS, "its disk is read-only: it can be read, and mounted with -o ro, but not changed");
+	if (r == -EACCES || r == -EPERM)
+		return kv_explain(err, -r,
+			"%s: who reads it has to write its file '" TABLE_NAME "', too; use a mount of it, or have it shared",
+			strerror(-r));
 	return kv_explain(err, -r, "the store's file '" TABLE_NAME "': %s", strerror(-r));
 }
 

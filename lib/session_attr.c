@@ -193,7 +193,7 @@ static struct kv_session_xattr **find(struct kvfs_session *s, const char *name)
 
 static int set_new(struct kvfs_session *s, const char *name, const void *value, size_t size, int flags)
 {
-	size_t total = strlen(name) + size;
+	size_t total = strlen(name) + size, names = strlen(name) + 1;
 	if (size > KVFS_XATTR_SIZE_MAX)
 		return kv_fail(E2BIG);
 	if (!*name || strlen(name) > KVFS_NAME_MAX)
@@ -209,9 +209,11 @@ static int set_new(struct kvfs_session *s, const char *name, const void *value, 
 		return -EEXIST;
 	if (!x && flags & KVFS_XATTR_REPLACE)
 		return -ENODATA;
-	for (const struct kv_session_xattr *o = s->xattrs; o; o = o->next)
+	for (const struct kv_session_xattr *o = s->xattrs; o; o = o->next) {
 		total += o == x ? 0 : strlen(o->name) + o->size;
-	if (total > KV_XATTR_TOTAL_MAX)
+		names += o == x ? 0 : strlen(o->name) + 1;
+	}
+	if (total > KV_XATTR_TOTAL_MAX || names > KV_XATTR_NAMES_MAX)
 		return kv_fail(ENOSPC);
 	void *copy = malloc(size ? size : 1);
 	if (!copy)

@@ -155,6 +155,18 @@ static int check_store(int dirfd, const char *path, const struct kvfs_options *o
 	return r == -ENOENT ? kv_explain(err, ENOENT, "no store there") : r;
 }
 
+int kv_core_explain(struct kv_core *core, int r, struct kvfs_error *err)
+{
+	pid_t pid = 0;
+	uint64_t age_ms;
+	if (r == -EUSERS && core->doors)
+		kv_doors_oldest_snapshot(core->doors, &pid, &age_ms);
+	if (!pid)
+		return kv_explain(err, -r, "%s", strerror(-r));
+	return kv_explain(err, -r, "there are as many snapshots of it as it allows; end some, the oldest is that of process %jd",
+		(intmax_t)pid);
+}
+
 static int check_super(struct kv_core *core, struct kvfs_error *err)
 {
 	struct kv_txn txn;
@@ -189,8 +201,12 @@ static void free_core(struct kv_core *core, bool inherited)
 	kv_db_close(core->db, inherited);
 	kv_doors_close(core->doors, inherited);
 	KV_FD int dirfd = leave ? open(core->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-	if (dirfd >= 0)
-		kv_syncfile_leave(dirfd);
+	if (dirfd >= 0) {
+		sigset_t mask;
+		kv_db_block_stops(&mask);
+		kv_syncfile_leave(dirfd, core->claimed);
+		pthread_sigmask(SIG_SETMASK, &mask, NULL);
+	}
 	pthread_mutex_destroy(&core->ino_lock);
 	pthread_mutex_destroy(&core->sessions_lock);
 	pthread_mutex_destroy(&core->feed_lock);
@@ -268,7 +284,7 @@ static int open_core(
 		else
 			kv_ballast_fill(dirfd, false);
 	}
-	return r;
+	return r == -EUSERS ? kv_core_explain(core, r, err) : r;
 }
 
 static int new_core(int dirfd, const char *path, const struct kvfs_options *opt, const struct found *found, struct kv_core **ret,
@@ -379,7 +395,10 @@ static int open_store(const char *path, struct kvfs_options opt, struct kvfs_sto
 	struct kvfs_store *store = calloc(1, sizeof *store);
 	if (!store)
 		return kv_explain(err, ENOMEM, "out of memory");
+	sigset_t mask;
+	kv_db_block_stops(&mask); /* while the directory is locked */
 	int r = get_core(path, &opt, &store->core, err);
+	pthread_sigmask(SIG_SETMASK, &mask, NULL);
 	if (r) {
 		free(store);
 		return r;

@@ -304,11 +304,11 @@ int kv_syncfile_settle(int dirfd, bool rdonly, const uint8_t uuid[16], bool *ret
 	return r ? kv_explain(err, -r, "cannot flush: %s", strerror(-r)) : 0;
 }
 
-void kv_syncfile_leave(int dirfd)
+void kv_syncfile_leave(int dirfd, bool locked)
 {
 	struct kv_sync_record rec = {0};
-	KV_FD int lock = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (lock < 0 || kv_syncfile_lock(lock) || kv_dbfile_in_use(dirfd))
+	KV_FD int lock = locked ? -1 : openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if ((!locked && (lock < 0 || kv_syncfile_lock(lock))) || kv_dbfile_in_use(dirfd))
 		return;
 	KV_FD int syncfd = openat(dirfd, FILE_NAME, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
 	KV_FD int datafd = openat(dirfd, "data.mdb", O_RDWR | O_CLOEXEC | O_NOCTTY);

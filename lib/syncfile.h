@@ -47,7 +47,8 @@ int kv_syncfile_lock(int fd);
  * -EROFS a state must be put back and the store is opened read-only · -EBUSY the same and somebody has it open ·
  * -EUCLEAN that state is damaged · -ESTALE the record is of another data.mdb, one that was copied after a power cut. */
 int kv_syncfile_settle(int dirfd, bool rdonly, const uint8_t uuid[16], bool *ret_alone, bool *ret_loose, struct kvfs_error *err);
-/* After LMDB closed it: says that all is flushed, and sees to it, unless somebody else has the store open. */
-void kv_syncfile_leave(int dirfd);
+/* After LMDB closed it: says that all is flushed, and sees to it, unless somebody else has the store open.  Under the directory's lock, which is
+ * the caller's already if `locked`. */
+void kv_syncfile_leave(int dirfd, bool locked);
 
 #endif

@@ -25,19 +25,22 @@ int kv_xattr_get(struct kv_txn *txn, uint64_t ino, const char *name, struct kv_b
 	return r == -ENOENT ? -ENODATA : r;
 }
 
-/* Calls for each attribute of the inode: adds up names and values. */
-static int measure(struct kv_txn *txn, uint64_t ino, size_t *ret_bytes)
+/* Adds up what the inode has: names and values, and names as they are listed. */
+static int measure(struct kv_txn *txn, uint64_t ino, size_t *ret_bytes, size_t *ret_names)
 {
 	uint64_t be = htobe64(ino);
 	struct kv_cursor c;
 	int r = kv_cursor_open(txn, KV_XATTR, &c);
 	if (r)
 		return r;
-	size_t sum = 0;
-	for (r = kv_cursor_seek(&c, &be, sizeof be); r == 0 && memcmp(c.key.data, &be, sizeof be) == 0; r = kv_cursor_next(&c))
+	size_t sum = 0, names = 0;
+	for (r = kv_cursor_seek(&c, &be, sizeof be); r == 0 && memcmp(c.key.data, &be, sizeof be) == 0; r = kv_cursor_next(&c)) {
 		sum += c.key.len - sizeof be + c.value.len;
+		names += c.key.len - sizeof be + 1;
+	}
 	kv_cursor_close(&c);
 	*ret_bytes = sum;
+	*ret_names = names;
 	return r == -ENOENT ? 0 : r;
 }
 
@@ -45,7 +48,7 @@ int kv_xattr_set(struct kv_txn *txn, uint64_t ino, const char *name, const void 
 {
 	struct kv_key_name key;
 	struct kv_bytes old;
-	size_t key_len = 0, total;
+	size_t key_len = 0, total, names;
 	if (flags & ~(KVFS_XATTR_CREATE | KVFS_XATTR_REPLACE) || flags == (KVFS_XATTR_CREATE | KVFS_XATTR_REPLACE))
 		return kv_fail(EINVAL);
 	if (len > KVFS_XATTR_SIZE_MAX)
@@ -60,11 +63,11 @@ int kv_xattr_set(struct kv_txn *txn, uint64_t ino, const char *name, const void 
 		return -EEXIST;
 	if (r == -ENOENT && flags & KVFS_XATTR_REPLACE)
 		return -ENODATA;
-	size_t before = r == 0 ? old.len + key_len - 8 : 0;
-	r = measure(txn, ino, &total);
+	size_t before = r == 0 ? old.len + key_len - 8 : 0, listed = r == 0 ? 0 : key_len - 8 + 1;
+	r = measure(txn, ino, &total, &names);
 	if (r)
 		return r;
-	if (total - before + key_len - 8 + len > KV_XATTR_TOTAL_MAX)
+	if (total - before + key_len - 8 + len > KV_XATTR_TOTAL_MAX || (listed && names + listed > KV_XATTR_NAMES_MAX))
 		return kv_fail(ENOSPC);
 	struct iovec part = {(void *)value, len};
 	return kv_db_put(txn, KV_XATTR, &key, key_len, &part, 1);

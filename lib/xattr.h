@@ -4,8 +4,10 @@
 
 #include "db.h"
 
-/* Bytes of names and values on one inode; deleting an inode deletes them in the same transaction, so they must be few. */
+/* Bytes of names and values on one inode, and of its names with a NUL each, which is what listxattr(2) can tell; deleting an inode deletes them in
+ * the same transaction, so they must be few. */
 #define KV_XATTR_TOTAL_MAX (1 << 20)
+#define KV_XATTR_NAMES_MAX (64 << 10)
 
 int kv_xattr_get(struct kv_txn *txn, uint64_t ino, const char *name, struct kv_bytes *ret);
 /* flags: KVFS_XATTR_*.  -EEXIST, -ENODATA, -ENOSPC, -E2BIG, -ERANGE name too long. */

@@ -196,7 +196,7 @@ enum { COUNTS = 150 };
 static int count_up(void *arg)
 {
 	for (unsigned i = 0; i < COUNTS; i++) {
-		struct kvfs_options opt = {.size = sizeof(opt), .durability = KVFS_NONE};
+		struct kvfs_options opt = {.size = sizeof(opt), .durability = i % 2 ? KVFS_RELAXED : KVFS_NONE};
 		struct kvfs_store *store;
 		struct kvfs_error err;
 		int64_t n;
@@ -235,6 +235,93 @@ static void test_compact_while_doors_come(void **state)
 	assert_text(t->store, "count", "300");
 	if (getenv("KVFS_VERBOSE"))
 		print_message("%u compacted, %u busy\n", compacted, busy);
+}
+
+/* At `relaxed`, as mounts are: who closes such a store looks under the directory's lock whether he is the last. */
+static int compact_is_refused(void *arg)
+{
+	CHECK(kvfs_compact(arg, NULL, NULL, NULL, NULL, NULL) == -EBUSY);
+	return 0;
+}
+
+static void test_compact_beside_a_relaxed_door(void **state)
+{
+	struct api *t = *state;
+
+	kvfs_close(t->store);
+	assert_ok(api_open_as(t->path, 0, KVFS_RELAXED, &t->store));
+	assert_ok(api_put(t->store, "a", "1"));
+	assert_child(api_fork(compact_is_refused, t->path, 20));
+	assert_ok(api_put(t->store, "a", "2"));
+	kvfs_close(t->store);
+	t->store = NULL;
+	assert_ok(kvfs_compact(t->path, NULL, NULL, NULL, NULL, NULL));
+	t->store = api_open(t->path, 0);
+	assert_text(t->store, "a", "2");
+}
+
+static int press_stop(void *arg, uint64_t done, uint64_t total)
+{
+	(void)arg;
+	(void)done;
+	(void)total;
+	return kill(getpid(), SIGTSTP);
+}
+
+static int compact_and_stop(void *arg)
+{
+	CHECK(kvfs_compact(arg, press_stop, NULL, NULL, NULL, NULL) == 0);
+	return 0;
+}
+
+static int open_once(void *arg)
+{
+	struct kvfs_store *store;
+
+	CHECK(api_open_as(arg, 0, KVFS_NONE, &store) == 0);
+	kvfs_close(store);
+	return 0;
+}
+
+/* Who stops it from the terminal stops it when it is done: others wait for it. */
+static void test_compact_stopped(void **state)
+{
+	struct api *t = *state;
+	int status;
+
+	fill(t->store, 60);
+	kvfs_close(t->store);
+	t->store = NULL;
+	pid_t pid = api_fork(compact_and_stop, t->path, 60);
+	assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
+	assert_child(api_fork(open_once, t->path, 20));
+	if (WIFSTOPPED(status)) { /* not where nobody could wake it up */
+		kill(pid, SIGCONT);
+		assert_child(pid);
+	} else {
+		assert_int_equal(status, 0);
+	}
+}
+
+/* What has been deleted just now goes, although no commit has come by to free it. */
+static void test_compact_frees_what_waits(void **state)
+{
+	struct api *t = *state;
+	struct kvfs_check_result seen;
+	char *data = api_bytes(4 << 20, 1);
+	uint64_t after;
+
+	assert_ok(kvfs_mkdir(t->store, "d", 0700));
+	for (int i = 0; i < 12; i++)
+		assert_ok(kvfs_put(t->store, (char[]){'d', '/', (char)('a' + i), 0}, data, 4 << 20, NULL, NULL));
+	free(data);
+	assert_ok(kvfs_del_tree(t->store, "d", NULL));
+	kvfs_close(t->store);
+	t->store = NULL;
+	assert_ok(kvfs_compact(t->path, NULL, NULL, NULL, &after, NULL));
+	assert_true(after < 1 << 20);
+	assert_int_equal(findings(t->path, &seen), 0);
+	assert_int_equal(seen.chunks, 0);
 }
 
 /* ---- refusals ---- */
@@ -302,6 +389,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {API_TEST(test_backup_while_others_write), API_TEST(test_backup_over_a_relaxed_store),
 		API_TEST(test_backup_killed), API_TEST(test_compact_killed), API_TEST(test_compact_while_doors_come),
-		API_TEST(test_refusals), API_TEST(test_plain_copy)};
+		API_TEST(test_compact_beside_a_relaxed_door), API_TEST(test_compact_frees_what_waits),
+		API_TEST(test_compact_stopped), API_TEST(test_refusals), API_TEST(test_plain_copy)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

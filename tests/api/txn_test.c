@@ -544,6 +544,61 @@ static void test_too_many_snapshots(void **state)
 	free(many);
 }
 
+static int hold_snapshots(void *arg)
+{
+	const int *pipes = arg;
+	struct kvfs_store *store;
+	struct kvfs_txn *txn;
+	char go;
+	int n = 0;
+
+	CHECK(api_open_as((const char *)(pipes + 4), KVFS_RDONLY, KVFS_NONE, &store) == 0);
+	while (kvfs_txn_begin(store, 0, &txn) == 0)
+		n++;
+	CHECK(n > 0);
+	close(pipes[3]);
+	CHECK(write(pipes[1], "x", 1) == 1);
+	CHECK(read(pipes[2], &go, 1) == 0);
+	return 0;
+}
+
+/* Who comes when all reader slots are taken is told whom to end; when that is done, everything goes on. */
+static void test_all_reader_slots_are_taken(void **state)
+{
+	struct api *a = *state;
+	struct {
+		int pipes[4];
+		char path[160];
+	} arg;
+	struct kvfs_options opt = {.size = sizeof opt, .flags = KVFS_RDONLY};
+	struct kvfs_check_result seen;
+	struct kvfs_error err;
+	struct kvfs_store *store;
+	pid_t pids[3];
+	char x;
+
+	assert_ok(api_put(a->store, "k", "v"));
+	kvfs_close(a->store);
+	a->store = NULL;
+	assert_int_equal(pipe2(arg.pipes, O_CLOEXEC), 0);
+	assert_int_equal(pipe2(arg.pipes + 2, O_CLOEXEC), 0);
+	snprintf(arg.path, sizeof arg.path, "%s", a->path);
+	for (int i = 0; i < 3; i++) {
+		pids[i] = api_fork(hold_snapshots, &arg, 60);
+		assert_int_equal(read(arg.pipes[0], &x, 1), 1);
+	}
+	assert_err(kvfs_open(a->path, &opt, &store, &err), -EUSERS);
+	assert_non_null(strstr(err.text, "process "));
+	assert_err(kvfs_check(a->path, NULL, &seen, &err), -EUSERS);
+	assert_non_null(strstr(err.text, "process "));
+	for (int i = 0; i < 4; i++)
+		close(arg.pipes[i]);
+	for (int i = 0; i < 3; i++)
+		assert_child(pids[i]);
+	a->store = api_open(a->path, 0);
+	assert_text(a->store, "k", "v");
+}
+
 static void test_limits(void **state)
 {
 	struct api *a = *state;
@@ -594,6 +649,7 @@ int main(void)
 		API_TEST(test_value_and_directory_in_one),
 		API_TEST(test_abort_and_abandon),
 		API_TEST(test_too_many_snapshots),
+		API_TEST(test_all_reader_slots_are_taken),
 		API_TEST(test_limits),
 	};
 

@@ -137,3 +137,14 @@ evil/twice
 # An export goes through no link in the target.
 $ mkdir victim out9; ln -s ../victim out9/dir; kvfs export out9; ls -A victim; stat -c %F out9/dir
 directory
+
+# Nor into the store, where a key could be named as one of its files.
+$ kvfs -s own init; echo x | kvfs -s own put data.mdb; kvfs -s own put own/data.mdb y
+$ kvfs -s own export own; kvfs -s own export .; kvfs -s own export --to jsonl:own/data.mdb
+! kvfs: export 'own': is the store itself
+! kvfs: export 'own': would be written into the store itself; nothing more is
+! kvfs: export 'own/data.mdb': is in the store itself
+[2]
+$ kvfs -s own get data.mdb; kvfs -s own check | grep -o ^whole
+x
+whole

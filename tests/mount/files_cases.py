@@ -5,6 +5,7 @@ import mmap
 import os
 import socket
 import stat
+import subprocess
 import time
 
 from harness import elsewhere, equal, fails, get, other_get, put, run
@@ -294,6 +295,15 @@ def test_extended_attributes(b):
     os.symlink('k', b.path('s'))
     os.setxattr(b.path('s'), 'trusted.link', b'l', follow_symlinks=False)
     equal(os.listxattr(b.path('s'), follow_symlinks=False), ['trusted.link'])
+    for name in ('many', 'new'):
+        fd = os.open(b.path(name), os.O_WRONLY | os.O_CREAT)
+        if name == 'many':
+            os.fsync(fd)  # it is published; the other is not
+        for i in range(65536 // 255):
+            os.setxattr(fd, f'user.{i:0249}', b'')
+        fails(errno.ENOSPC, os.setxattr, fd, 'user.more', b'')
+        equal(len(os.listxattr(fd)), 257, 'what could be set can be listed')
+        os.close(fd)
     run('setcap', 'cap_net_raw+ep', b.path('k'))
     equal(sorted(os.listxattr(b.path('k'))), ['security.capability', 'trusted.two'])
 
@@ -383,8 +393,14 @@ def test_what_has_no_key_is_missed_aloud(b):
         file.write(b'deep')
     with open(os.open('n' * 76, os.O_RDONLY, dir_fd=at), 'rb') as file:
         equal(file.read(), b'deep')
+    put(b.path('before'), b'1')
+    put(b.path('o'), b'2')
     for args in ('ls', '-R'), ('export', '/', b.base + '/out2'):
         assert b'too long' in b.kvfs(*args, status=2), args
+    equal(sorted(os.listdir(b.base + '/out2')), ['before', name, 'o'], 'all the rest')
+    listed = subprocess.run([b.bin, '-s', b.store, 'ls', '-R'], capture_output=True, check=False).stdout.split()
+    equal((listed[0], listed[-1], len(listed)), (b'before', b'o', 23))
+    b.kvfs('del', 'before', 'o')
     b.kvfs('del', '-r', name)
     equal(b.kvfs('ls'), b'')
 

@@ -1,5 +1,6 @@
 """What both kinds of mapping can do: transactions, batches, single steps, files."""
 import gc
+import os
 import pickle
 import time
 import weakref
@@ -311,6 +312,33 @@ class Both(Case):
         gc.collect()
         self.assertIsNone(alive())
         store.close()
+
+    def test_what_has_ended_does_not_keep_the_store_open(self):
+        def is_open(path):
+            return any(os.path.realpath(f'/proc/self/fd/{fd}') == f'{path}/data.mdb' for fd in os.listdir('/proc/self/fd'))
+        for m, key, one, _ in self.both():
+            with m.transaction() as t:
+                t[key] = one
+            with m.snapshot() as s:
+                self.assertEqual(s[key], one)
+            with m.file(key) as f:
+                f.read()
+            with m.watch(timeout=0) as w:
+                self.assertEqual(list(w), [])
+            self.assertTrue(is_open(m.path))
+            m.close()
+            self.assertFalse(is_open(m.path))
+            for ended in (t, s):
+                with self.assertRaises(ValueError):
+                    ended[key]
+                with self.assertRaises(ValueError):
+                    list(ended)
+            with self.assertRaises(ValueError):
+                t.commit()
+            with self.assertRaises(ValueError):
+                f.read()
+            with self.assertRaises((ValueError, StopIteration)):
+                next(w)
 
     def test_watch_of_a_dict(self):
         d = self.dict()

@@ -415,6 +415,7 @@ static int child_full_disk(struct child_end *end)
 	CHECK(entries(dir_path) == 0);
 	CHECK(mount("none", dir_path, "tmpfs", MS_REMOUNT | MS_RDONLY, NULL) == 0);
 	CHECK(kv_doors_open(fd, 0600, (gid_t)-1, "test", &d, &err) == -EROFS);
+	CHECK(strstr(err.text, "-o ro"));
 	CHECK(mount("none", dir_path, "tmpfs", MS_REMOUNT, "size=2m") == 0);
 	CHECK(kv_doors_open(fd, 0640, 12345, "test", &d, &err) == 0);
 	CHECK(entries(dir_path) == 1);
@@ -498,6 +499,7 @@ static int child_no_rights(struct child_end *end)
 	(void)end;
 	CHECK(setgid(65534) == 0 && setuid(65534) == 0);
 	CHECK(kv_doors_open(dir, 0600, (gid_t)-1, "test", &d, &err) == -EACCES);
+	CHECK(strstr(err.text, "mount of it"));
 	CHECK(strstr(err.text, "doors"));
 	return 0;
 }

@@ -37,12 +37,7 @@ int kvpy_call_begin(struct view_object *v, PyObject *key, enum call_kind kind, s
 	}
 	if (key && kvpy_key_path(v->directory, v->typed, key, &c->key))
 		return -1;
-	if (v->txn) {
-		c->handle = v->txn->handle;
-		c->handle->refs++;
-	} else {
-		c->handle = kvpy_handle_get(v->store);
-	}
+	c->handle = v->txn ? kvpy_txn_handle(v->txn) : kvpy_handle_get(v->store);
 	if (!c->handle || choose_txn(v, kind, c)) {
 		kvpy_call_clear(c);
 		return -1;

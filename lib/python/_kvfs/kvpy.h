@@ -2,7 +2,8 @@
  *
  * Invariants:
  *  K1  Counts of references and lists of children change with the GIL held only; the library is called without it.
- *  K2  A handle is closed when nobody is in a call on it and no transaction, cursor, stream or watch of it is left.
+ *  K2  A handle is closed when nobody is in a call on it and no transaction, cursor, stream or watch of it is left.  Those that ended do not count,
+ *      though a variable may still have them.
  *  K3  What belongs to one thread at a time (a transaction with its cursors and streams; a cursor or stream alone; a watch) is used under its
  *      lock.  Nothing that could run Python code happens while that is held.
  *  K4  In a forked child a store opens itself anew; everything else that was opened before is refused, before its lock is looked at. */
@@ -53,6 +54,8 @@ struct store_object {
 /* A reference to the open handle; NULL with an exception. */
 struct handle *kvpy_handle_get(struct store_object *store);
 void kvpy_handle_put(struct handle *h);
+/* The same; *h is NULL from then on, and may be. */
+void kvpy_handle_drop(struct handle **h);
 bool kvpy_handle_dead(const struct handle *h);
 /* The batch of this thread, or NULL; borrowed. */
 struct txn_object *kvpy_store_batch(struct store_object *store);
@@ -66,14 +69,16 @@ struct child {
 	void (*end)(struct child *child); /* with the transaction's lock */
 };
 struct txn_object {
-	PyObject_HEAD struct handle *handle;
-	struct kvfs_txn *txn; /* NULL: ended */
+	PyObject_HEAD struct handle *handle; /* NULL: ended */
+	struct kvfs_txn *txn; /* NULL: ended, or nothing in the batch */
 	PyThread_type_lock lock;
 	PyObject *changed; /* dict: key (bytes) -> whether it is there; NULL: it cannot write */
 	struct child children; /* head of a ring */
 	bool slices; /* a batch: begun when something is written, committed when it is full or old */
 	struct timespec begun;
 };
+/* A reference to its handle; NULL with an exception. */
+struct handle *kvpy_txn_handle(struct txn_object *t);
 /* Checks that it can be used, and locks it.  -1 with an exception. */
 int kvpy_txn_enter(struct txn_object *t);
 void kvpy_txn_leave(struct txn_object *t);

@@ -16,6 +16,14 @@ void kvpy_handle_put(struct handle *h)
 	free(h);
 }
 
+void kvpy_handle_drop(struct handle **h)
+{
+	struct handle *old = *h;
+	*h = NULL;
+	if (old)
+		kvpy_handle_put(old);
+}
+
 static struct handle *open_handle(struct store_object *s)
 {
 	struct kvfs_error err = {0};

@@ -73,7 +73,7 @@ PyObject *kvpy_stream_new(struct view_object *v, PyObject *args)
 
 static int enter(struct stream_object *s)
 {
-	if (kvpy_handle_dead(s->handle)) {
+	if (s->handle && kvpy_handle_dead(s->handle)) {
 		kvpy_raise_forked("the file was opened before the fork");
 		return -1;
 	}
@@ -91,8 +91,12 @@ static int enter(struct stream_object *s)
 /* Lets go; the exception that `r` means, or the number. */
 static PyObject *leave(struct stream_object *s, long long r)
 {
+	struct handle *h = s->handle; /* which another thread may drop, as soon as it has the lock */
+	h->refs++;
 	PyThread_release_lock(s->txn ? s->txn->lock : s->lock);
-	return r < 0 ? kvpy_raise_of(s->handle->kv, (int)r, s->key) : PyLong_FromLongLong(r);
+	PyObject *ret = r < 0 ? kvpy_raise_of(h->kv, (int)r, s->key) : PyLong_FromLongLong(r);
+	kvpy_handle_put(h);
+	return ret;
 }
 
 static PyObject *stream_readinto(PyObject *self, PyObject *args)
@@ -184,7 +188,9 @@ static PyObject *stream_end(struct stream_object *s, bool publish)
 	else
 		kvfs_stream_abort(st);
 	Py_END_ALLOW_THREADS;
-	return leave(s, r);
+	PyObject *ret = leave(s, r);
+	kvpy_handle_drop(&s->handle);
+	return ret;
 }
 
 static PyObject *stream_close(PyObject *self, PyObject *unused)
@@ -202,7 +208,7 @@ static PyObject *stream_abort(PyObject *self, PyObject *unused)
 static void stream_dealloc(PyObject *self)
 {
 	struct stream_object *s = (struct stream_object *)self;
-	bool lock = s->txn && !kvpy_handle_dead(s->handle);
+	bool lock = s->txn && s->handle && !kvpy_handle_dead(s->handle);
 	if (lock)
 		kvpy_lock(s->txn->lock);
 	kvpy_txn_disown(&s->child);
@@ -211,8 +217,7 @@ static void stream_dealloc(PyObject *self)
 		PyThread_release_lock(s->txn->lock);
 	Py_XDECREF((PyObject *)s->txn);
 	Py_XDECREF(s->key);
-	if (s->handle)
-		kvpy_handle_put(s->handle);
+	kvpy_handle_drop(&s->handle);
 	if (s->lock)
 		PyThread_free_lock(s->lock);
 	kvpy_free(s);

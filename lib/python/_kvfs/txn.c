@@ -3,9 +3,18 @@
 
 #include <time.h>
 
+#define ENDED "the transaction or snapshot has ended"
 #define BATCH_AGE_S 1 /* so long what was assigned may wait, and a snapshot may keep space from being reused */
 
 /* ---- use ---- */
+
+struct handle *kvpy_txn_handle(struct txn_object *t)
+{
+	if (!t->handle)
+		return (struct handle *)kvpy_raise_closed(ENDED);
+	t->handle->refs++;
+	return t->handle;
+}
 
 int kvpy_txn_enter(struct txn_object *t)
 {
@@ -13,13 +22,13 @@ int kvpy_txn_enter(struct txn_object *t)
 		kvpy_raise_forked("the transaction was begun before the fork");
 		return -1;
 	}
-	if (t->handle)
+	if (t->handle) {
 		kvpy_lock(t->lock);
-	if (t->handle && (t->txn || t->slices))
-		return 0;
-	if (t->handle)
+		if (t->handle && (t->txn || t->slices))
+			return 0;
 		PyThread_release_lock(t->lock);
-	kvpy_raise_closed("the transaction or snapshot has ended");
+	}
+	kvpy_raise_closed(ENDED);
 	return -1;
 }
 
@@ -77,8 +86,15 @@ static PyObject *txn_end(struct txn_object *t, bool commit)
 	if (kvpy_txn_enter(t))
 		return NULL;
 	int r = t->txn ? finish(t, commit) : 0;
+	struct handle *h = t->handle;
+	if (t->slices) /* it goes on */
+		h->refs++;
+	else
+		t->handle = NULL;
 	kvpy_txn_leave(t);
-	return r ? kvpy_raise_of(t->handle->kv, r, NULL) : Py_NewRef(Py_None);
+	PyObject *ret = r ? kvpy_raise_of(h->kv, r, NULL) : Py_NewRef(Py_None);
+	kvpy_handle_put(h);
+	return ret;
 }
 
 static PyObject *txn_commit(PyObject *self, PyObject *unused)
@@ -193,8 +209,7 @@ static void txn_dealloc(PyObject *self)
 	struct txn_object *t = (struct txn_object *)self;
 	if (t->txn)
 		finish(t, false); /* its children hold references to it, so there are none */
-	if (t->handle)
-		kvpy_handle_put(t->handle);
+	kvpy_handle_drop(&t->handle);
 	if (t->lock)
 		PyThread_free_lock(t->lock);
 	Py_XDECREF(t->changed);

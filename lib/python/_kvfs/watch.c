@@ -62,12 +62,12 @@ static int enter(struct watch_object *w)
 		kvpy_raise_forked("the watch was opened before the fork");
 		return -1;
 	}
-	if (w->handle)
+	if (w->handle) {
 		kvpy_lock(w->lock);
-	if (w->w && !w->closing)
-		return 0;
-	if (w->handle)
+		if (w->w && !w->closing)
+			return 0;
 		PyThread_release_lock(w->lock);
+	}
 	kvpy_raise_closed("the watch is closed");
 	return -1;
 }
@@ -97,6 +97,7 @@ static PyObject *watch_next(PyObject *self, PyObject *arg)
 {
 	struct watch_object *w = (struct watch_object *)self;
 	double timeout = PyFloat_AsDouble(arg), until = now() + timeout, left;
+	struct handle *h;
 	struct told t;
 	int r;
 	if (PyErr_Occurred())
@@ -104,15 +105,18 @@ static PyObject *watch_next(PyObject *self, PyObject *arg)
 	do {
 		if (PyErr_CheckSignals() || enter(w))
 			return NULL;
+		h = w->handle; /* which close() drops, as soon as it has the lock */
+		h->refs++;
 		left = timeout < 0 ? 1 : until - now();
 		PyThreadState *state = PyEval_SaveThread();
 		r = turn(w->w, left, &t.e);
 		r = r == 1 ? copy(&t) : r;
 		PyEval_RestoreThread(state);
 		PyThread_release_lock(w->lock);
+		if (r < 0)
+			kvpy_raise_of(h->kv, r, NULL);
+		kvpy_handle_put(h);
 	} while (r == 0 && left > 0);
-	if (r < 0)
-		kvpy_raise_of(w->handle->kv, r, NULL);
 	return r < 0 ? NULL : r ? event(&t) : Py_NewRef(Py_None);
 }
 
@@ -140,6 +144,7 @@ static PyObject *watch_close(PyObject *self, PyObject *unused)
 	w->w = NULL;
 	if (lock)
 		PyThread_release_lock(w->lock);
+	kvpy_handle_drop(&w->handle);
 	return Py_NewRef(Py_None);
 }
 
@@ -148,8 +153,7 @@ static void watch_dealloc(PyObject *self)
 	struct watch_object *w = (struct watch_object *)self;
 	if (w->w)
 		Py_XDECREF(watch_close(self, NULL));
-	if (w->handle)
-		kvpy_handle_put(w->handle);
+	kvpy_handle_drop(&w->handle);
 	if (w->lock)
 		PyThread_free_lock(w->lock);
 	kvpy_free(w);

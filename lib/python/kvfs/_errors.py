@@ -100,6 +100,7 @@ _TEXTS = {
     errno.ENOTDIR: "a part of its path is a value",
     errno.EROFS: "opened for reading only",
     errno.EDOM: "the value is not an integer",
+    errno.EUSERS: "too many snapshots of the store are open; end some",
     errno.ERANGE: "the sum is not an integer of 64 bits",
     errno.EOVERFLOW: "changes were missed, because the watch was read too late",
 }
