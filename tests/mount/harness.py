@@ -1,16 +1,21 @@
 """What the cases share: a store with its mounts, other processes, checks."""
 import ctypes
 import errno
+import fcntl
 import glob
 import os
 import pickle
+import pty
 import pwd
 import random
 import re
+import select
 import shutil
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 
 
@@ -329,6 +334,43 @@ def eventually(check, limit_s=10):
     while not check():
         assert time.monotonic() < until, 'it never came to be'
         time.sleep(0.002)
+
+
+class Terminal:
+    """A program that believes that somebody sits before it."""
+
+    def __init__(self, *args, cwd):
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            try:
+                os.chdir(cwd)
+                os.execvpe(args[0], args, {**os.environ, 'TERM': 'xterm', 'HOME': cwd})
+            finally:
+                os._exit(127)
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack('4H', 24, 80, 0, 0))
+        self.said = b''
+
+    def shows(self, text, limit_s=10):
+        """Waits for it, past what was waited for before."""
+        until = time.monotonic() + limit_s
+        while text not in self.said:
+            assert time.monotonic() < until, (text, self.said)
+            if select.select([self.fd], [], [], 0.1)[0]:
+                self.said += os.read(self.fd, 65536)
+        self.said = self.said[self.said.index(text) + len(text):]
+
+    def type(self, keys):
+        os.write(self.fd, keys)
+
+    def end(self):
+        """Of itself; it may have more to say."""
+        try:
+            while os.read(self.fd, 65536):
+                pass
+        except OSError as error:
+            equal(error.errno, errno.EIO)
+        os.close(self.fd)
+        equal(os.waitpid(self.pid, 0)[1], 0)
 
 
 class Child:
