@@ -89,7 +89,7 @@ COMPLETED = {
     'kvfs export we': r'kvfs export we\ ird/',
     'kvfs import --from csv:f': 'kvfs import --from csv:file ',
 }
-# With more than one answer zsh, so told, puts all of them there.
+# With more than one answer zsh, so told, puts all of them there; and takes capital letters for small ones.
 OFFERED = {
     'kvfs e': 'kvfs edit exists export ',
     'kvfs ls --n': 'kvfs ls --no-dirs --null ',
@@ -97,6 +97,7 @@ OFFERED = {
     'kvfs mount -o ro,pub': 'kvfs mount -o ro,publish=close ro,publish=write',
     'kvfs mount @': 'kvfs mount @default @notes ',
     'kvfs get ': r'kvfs get @at a/ m@n st\*r stor top we\ ird/ x=y/',
+    'kvfs get TO': 'kvfs get top ',
     'kvfs get a/': r"kvfs get a/b a/c\ d a/it\'s ",
 }
 BASH = r'''
@@ -110,6 +111,7 @@ ZSH = r'''
 fpath=(/usr/share/zsh/site-functions $fpath)
 autoload -Uz compinit
 compinit -u -D
+zstyle ':completion:*' matcher-list '' 'm:{A-Z}={a-z}'
 all() { _main_complete; compstate[insert]=all }
 zle -C all complete-word all
 ask() {
