@@ -45,6 +45,18 @@ def daemons_under(base):
     return found
 
 
+def ended(pid):
+    """Whether all its threads have.  A process that ends loses its command line first, and its locks on files later."""
+    try:
+        for path in glob.glob(f'/proc/{pid}/task/*/stat'):
+            with open(path, encoding='utf-8') as file:
+                if file.read().rsplit(')', 1)[1].split()[0] not in 'ZX':
+                    return False
+    except OSError:
+        return False  # one ended meanwhile: to be looked at again
+    return True
+
+
 def hierarchies():
     """Where groups of processes with a limit of memory are made, and the name of that limit."""
     with open('/proc/self/mountinfo', encoding='utf-8', errors='surrogateescape') as table:
@@ -170,6 +182,7 @@ class Bench:
         self.bin = os.environ['KVFS_BIN']
         self.store = base + '/store'
         self.mnt = base + '/mnt'
+        self.known = set()
         os.chmod(base, 0o755)
         os.mkdir(self.mnt)
 
@@ -231,10 +244,11 @@ class Bench:
     def daemon(self):
         found = daemons_under(self.base)
         assert len(found) == 1, found
+        self.known.add(found[0])
         return found[0]
 
     def daemon_gone(self, limit_s=10):
-        eventually(lambda: not daemons_under(self.base), limit_s)
+        eventually(lambda: not daemons_under(self.base) and all(map(ended, self.known)), limit_s)
 
 
 def run(*args, status=0, data=None, limit_s=60, **more):
