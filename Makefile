@@ -298,11 +298,14 @@ clean: ## remove everything built
 NEED := gcc libc6-dev pkg-config libfuse3-dev fuse3 liblmdb-dev libarchive-dev libgdbm-dev libjansson-dev libsqlite3-dev \
 	libxxhash-dev nettle-dev
 NEED_PYTHON := $(NEED) libpython3-dev python3
-NEED_CHECK := $(NEED) libcmocka-dev acl attr emacs-nox git libcap2-bin libpython3-dev make mount nano procps psmisc python3 python3-gdbm \
-	python3-lmdb rsync sqlite3 tar util-linux vim
+# CPython's own tests of a mapping are a package in Debian only.
+NEED_MAPPING = $(shell python3 -c 'import test.mapping_tests' 2>/dev/null || \
+	/usr/bin/python3 -c 'import sys; print("libpython%d.%d-testsuite" % sys.version_info[:2])' 2>/dev/null || echo libpython3.11-testsuite)
+NEED_CHECK = $(NEED) $(NEED_MAPPING) libcmocka-dev acl attr emacs-nox git libcap2-bin libpython3-dev make mount nano procps psmisc \
+	python3 python3-gdbm python3-lmdb rsync sqlite3 tar util-linux vim zsh
 NEED_DEB := $(NEED) build-essential debhelper dh-python libcmocka-dev libpython3-dev lintian make pkgconf python3
-NEED_LINT := $(NEED_CHECK) clang-format clang-tidy cppcheck groff-base mandoc systemd valgrind
-NEED_BENCH := $(NEED_CHECK) librocksdb-dev libwiredtiger-dev python3-bsddb3 python3-diskcache python3-gdbm python3-h5py python3-lmdb \
+NEED_LINT = $(NEED_CHECK) clang-format clang-tidy cppcheck groff-base mandoc systemd valgrind
+NEED_BENCH = $(NEED_CHECK) librocksdb-dev libwiredtiger-dev python3-bsddb3 python3-diskcache python3-gdbm python3-h5py python3-lmdb \
 	python3-plyvel python3-sqlitedict
 deps: ## install what building needs
 	@.ci/packages $(NEED)

@@ -21,12 +21,18 @@ __kvfs_keys() {
 	esac
 	head=${typed%"${typed##*/}"}
 	pattern=$(sed 's/[][\\.*^$]/\\&/g' <<<"${typed##*/}")
+	[[ -n $typed$ended ]] || pattern='[^-]' # an option else
 	__kvfs_offer "$typed" "$quote" < <("${kvfs[@]}" ls -0p -- "${head%/}" 2>/dev/null |
 		LC_ALL=C grep -za -m 2000 "^$pattern" | while IFS= read -r -d '' name; do printf '%s\0' "$head$name"; done)
 }
 
 __kvfs_words() { # BEGIN WORD...
 	__kvfs_offer "$1" < <(printf '%s\0' "${@:2}")
+}
+
+__kvfs_files() { # -d or -f, BEGIN
+	compopt -o filenames 2>/dev/null
+	mapfile -t COMPREPLY < <(compgen "$1" -- "$2")
 }
 
 __kvfs_paths() { # BEGIN: directories, and stores beside the default one
@@ -37,8 +43,17 @@ __kvfs_paths() { # BEGIN: directories, and stores beside the default one
 			[[ -d $store ]] && __kvfs_words "$1" "@${store##*/}"
 		done
 	else
-		compopt -o filenames 2>/dev/null
-		mapfile -t COMPREPLY < <(compgen -d -- "$1")
+		__kvfs_files -d "$1"
+	fi
+}
+
+__kvfs_records() { # BEGIN KIND...: files of records
+	if [[ $1 == *:* ]]; then
+		__kvfs_files -f "${1#*:}"
+		COMPREPLY=("${COMPREPLY[@]/#/"${1%%:*}:"}")
+	else
+		compopt -o nospace 2>/dev/null
+		__kvfs_words "$1" "${@:2}"
 	fi
 }
 
@@ -49,12 +64,13 @@ __kvfs_mounts() {
 	done </proc/self/mountinfo
 }
 
-# The last of the words before $2 that is no option or its argument is which operand, from 1, of command $1?  Counted in $operand.
+# Which operand of the command that is word $1, from 1, is the last word?  Counted in $operand; $ended tells of a -- before it.
 __kvfs_operand() {
 	local i
-	operand=1
+	operand=1 ended=
 	for ((i = $1 + 1; i < cword; i++)); do
-		case ${words[i]} in
+		case $ended${words[i]} in
+		--) ended=yes ;;
 		-o | --if-version | --durability | --since | --repair | --from | --to) ((++i)) ;;
 		-?*) ;;
 		*) ((++operand)) ;;
@@ -77,7 +93,7 @@ __kvfs_line() {
 }
 
 _kvfs() {
-	local words cword cur prev i command='' at operand kvfs
+	local words word cword cur prev i command='' at operand ended kept='' kvfs breaks=${COMP_WORDBREAKS//[^@=:]/}
 	COMPREPLY=()
 	__kvfs_line
 	cur=${words[cword]} prev=${words[cword - 1]}
@@ -85,6 +101,7 @@ _kvfs() {
 	for ((i = 1; i < cword; i++)); do
 		case ${words[i]} in
 		-s | --store) kvfs+=(-s "${words[++i]/#\~\//$HOME/}") ;;
+		--store=*) word=${words[i]#*=} && kvfs+=(-s "${word/#\~\//$HOME/}") ;;
 		--durability) ((++i)) ;;
 		-*) ;;
 		*)
@@ -94,11 +111,13 @@ _kvfs() {
 		esac
 	done
 
+	[[ -z $command ]] || __kvfs_operand "$at"
 	if [[ $prev == --durability ]]; then
 		__kvfs_words "$cur" full relaxed none
 	elif [[ -z $command ]]; then
 		case $prev:$cur in
 		-s:* | --store:*) __kvfs_paths "$cur" ;;
+		*:--store=*) __kvfs_paths "${cur#*=}" && COMPREPLY=("${COMPREPLY[@]/#/--store=}") ;;
 		*:-*) __kvfs_words "$cur" --store --durability --help --version ;;
 		*) __kvfs_words "$cur" $("${kvfs[0]}" help 2>/dev/null | sed -nE 's/^  ([a-z]+) .*/\1/p') ;;
 		esac
@@ -106,25 +125,29 @@ _kvfs() {
 		compopt -o nospace 2>/dev/null
 		__kvfs_words "${cur##*,}" ro allow_other noatime noexec durability={full,relaxed,none} on-kill={drop,commit} publish={close,write} user=
 		[[ $cur != *,* ]] || COMPREPLY=("${COMPREPLY[@]/#/${cur%,*},}")
-	elif [[ $cur == -* ]]; then
+	elif [[ $prev == --from ]]; then
+		__kvfs_records "$cur" sqlite: dbm: lmdb: jsonl: csv:
+	elif [[ $prev == --to ]]; then
+		__kvfs_records "$cur" tar: csv: jsonl:
+	elif [[ -z $ended && $cur == -* ]]; then
 		__kvfs_words "$cur" $("${kvfs[0]}" help "$command" 2>/dev/null | sed '1s/^[^]]*. //' |
 			grep -oE -- '(^|[ [])(-[a-zA-Z]|--[a-z][a-z-]+)' | tr -d ' [' | sort -u)
 	else
-		__kvfs_operand "$at"
 		case $command:$operand in
 		put:[2-9] | incr:[2-9] | apply:* | sync:* | info:* | compact:*) ;;
-		check:*) [[ $prev != --repair ]] || __kvfs_paths "$cur" ;;
+		check:*) [[ $prev != --repair ]] || __kvfs_files -d "$cur" ;;
 		sessions:* | recover:1) __kvfs_words "$cur" $("${kvfs[@]}" sessions 2>/dev/null | awk '{ print $1 }') ;;
-		backup:* | init:* | mount:* | mount.kvfs:*) __kvfs_paths "$cur" ;;
+		init:* | mount:* | mount.kvfs:*) __kvfs_paths "$cur" ;;
 		umount:*) __kvfs_mounts "$cur" ;;
-		import:1) __kvfs_paths "$cur" ;;
-		export:1) __kvfs_paths "$cur" && __kvfs_keys "$cur" ;;
-		export:*) __kvfs_paths "$cur" ;;
+		import:1) __kvfs_files -f "$cur" ;;
+		export:1) __kvfs_keys "$cur" ;;
+		backup:* | export:*) __kvfs_files -d "$cur" ;;
 		help:*) __kvfs_words "$cur" $("${kvfs[0]}" help 2>/dev/null | sed -nE 's/^  ([a-z.]+) .*/\1/p') ;;
 		*) __kvfs_keys "$cur" ;;
 		esac
 	fi
-	# bash replaces what follows the last of these only
-	[[ $cur != *[@=:]* ]] || COMPREPLY=("${COMPREPLY[@]#"${cur%"${cur##*[@=:]}"}"}")
+	# bash replaces what follows the last of those at which it cuts, an @ itself too.
+	[[ -z $breaks || $cur != *["$breaks"]* ]] || kept=${cur%"${cur##*["$breaks"]}"}
+	COMPREPLY=("${COMPREPLY[@]#"${kept%@}"}")
 }
 complete -F _kvfs kvfs

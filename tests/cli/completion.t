@@ -65,12 +65,12 @@ $ ask 'kvfs put top '
 
 # Of the store that is meant; and stores.
 $ ask 'kvfs -s @n'
-notes
+@notes
 $ ask 'kvfs -s @notes get n/'
 n/1
 $ ask 'kvfs mount @'
-default
-notes
+@default
+@notes
 $ ask 'kvfs -s @nosuch get '
 $ ls .local/share/kvfs
 default

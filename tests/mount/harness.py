@@ -1,16 +1,21 @@
 """What the cases share: a store with its mounts, other processes, checks."""
 import ctypes
 import errno
+import fcntl
 import glob
 import os
 import pickle
+import pty
 import pwd
 import random
 import re
+import select
 import shutil
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 
 
@@ -38,6 +43,18 @@ def daemons_under(base):
         if len(words) > 1 and words[0].endswith(b'kvfs') and any(word.startswith(base.encode() + b'/') for word in words):
             found.append(int(path.split('/')[2]))
     return found
+
+
+def ended(pid):
+    """Whether all its threads have.  A process that ends loses its command line first, and its locks on files later."""
+    try:
+        for path in glob.glob(f'/proc/{pid}/task/*/stat'):
+            with open(path, encoding='utf-8') as file:
+                if file.read().rsplit(')', 1)[1].split()[0] not in 'ZX':
+                    return False
+    except OSError:
+        return False  # one ended meanwhile: to be looked at again
+    return True
 
 
 def hierarchies():
@@ -165,6 +182,7 @@ class Bench:
         self.bin = os.environ['KVFS_BIN']
         self.store = base + '/store'
         self.mnt = base + '/mnt'
+        self.known = set()
         os.chmod(base, 0o755)
         os.mkdir(self.mnt)
 
@@ -226,10 +244,11 @@ class Bench:
     def daemon(self):
         found = daemons_under(self.base)
         assert len(found) == 1, found
+        self.known.add(found[0])
         return found[0]
 
     def daemon_gone(self, limit_s=10):
-        eventually(lambda: not daemons_under(self.base), limit_s)
+        eventually(lambda: not daemons_under(self.base) and all(map(ended, self.known)), limit_s)
 
 
 def run(*args, status=0, data=None, limit_s=60, **more):
@@ -329,6 +348,43 @@ def eventually(check, limit_s=10):
     while not check():
         assert time.monotonic() < until, 'it never came to be'
         time.sleep(0.002)
+
+
+class Terminal:
+    """A program that believes that somebody sits before it."""
+
+    def __init__(self, *args, cwd):
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            try:
+                os.chdir(cwd)
+                os.execvpe(args[0], args, {**os.environ, 'TERM': 'xterm', 'HOME': cwd})
+            finally:
+                os._exit(127)
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack('4H', 24, 80, 0, 0))
+        self.said = b''
+
+    def shows(self, text, limit_s=10):
+        """Waits for it, past what was waited for before."""
+        until = time.monotonic() + limit_s
+        while text not in self.said:
+            assert time.monotonic() < until, (text, self.said)
+            if select.select([self.fd], [], [], 0.1)[0]:
+                self.said += os.read(self.fd, 65536)
+        self.said = self.said[self.said.index(text) + len(text):]
+
+    def type(self, keys):
+        os.write(self.fd, keys)
+
+    def end(self):
+        """Of itself; it may have more to say."""
+        try:
+            while os.read(self.fd, 65536):
+                pass
+        except OSError as error:
+            equal(error.errno, errno.EIO)
+        os.close(self.fd)
+        equal(os.waitpid(self.pid, 0)[1], 0)
 
 
 class Child:

@@ -1,9 +1,9 @@
-"""What `make install` puts somewhere works there, with nothing set in the environment; `make uninstall` takes it all away.  README's first
-minute is as README says."""
+"""What `make install` puts somewhere works there, with nothing set in the environment; `make uninstall` takes it all away.  The commands of
+README print what README says."""
 import os
 import re
 
-from harness import equal, get, put, run
+from harness import Terminal, equal, get, put, run
 
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), '../..'))
 BARE = {'PATH': '/usr/sbin:/usr/bin:/sbin:/bin', 'LC_ALL': 'C.UTF-8'}
@@ -65,17 +65,100 @@ def test_prefix(b):
     for name in ('user', 'system'):
         backup = get(f'{prefix}/lib/systemd/{name}/kvfs-backup@.service').decode()
         assert f'exec {kvfs} -s' in backup, backup
-    offered = f'. {prefix}/share/bash-completion/completions/kvfs; COMP_LINE="{kvfs} exi" COMP_POINT=999 COMP_WORDS=({kvfs} exi) COMP_CWORD=1; ' \
-        '_kvfs; echo "${COMPREPLY[@]}"'
-    equal(run('bash', '-c', offered, env=BARE), b'exists\n')
     make(b, 'uninstall', 'PREFIX=' + prefix)
     equal(files_of(prefix), set())
 
 
-def test_sixty_seconds(b):
+# What Tab makes of a line, in bash and in zsh.
+COMPLETED = {
+    'kvfs g': 'kvfs get ',
+    'kvfs umount -': 'kvfs umount --dead ',
+    'kvfs get we': r'kvfs get we\ ird/',
+    'kvfs get a/i': r"kvfs get a/it\'s ",
+    "kvfs get 'a/c": "kvfs get 'a/c d' ",
+    r'kvfs del top st\*': r'kvfs del top st\*r ',
+    'kvfs get -- -': 'kvfs get -- -dash ',
+    'kvfs get x=': 'kvfs get x=y/',
+    'kvfs get m@': 'kvfs get m@n ',
+    'kvfs get no/such/': 'kvfs get no/such/',
+    'kvfs put top v': 'kvfs put top v',
+    'kvfs -s @n': 'kvfs -s @notes ',
+    'kvfs -s @notes get n': 'kvfs -s @notes get n/',
+    'kvfs --store=@notes get n/': 'kvfs --store=@notes get n/1 ',
+    'kvfs -s @nosuch get t': 'kvfs -s @nosuch get t',
+    'kvfs export we': r'kvfs export we\ ird/',
+    'kvfs import --from csv:f': 'kvfs import --from csv:file ',
+}
+# With more than one answer zsh, so told, puts all of them there; and takes capital letters for small ones.
+OFFERED = {
+    'kvfs e': 'kvfs edit exists export ',
+    'kvfs ls --n': 'kvfs ls --no-dirs --null ',
+    'kvfs help mo': 'kvfs help mount mount.kvfs ',
+    'kvfs mount -o ro,pub': 'kvfs mount -o ro,publish=close ro,publish=write',
+    'kvfs mount @': 'kvfs mount @default @notes ',
+    'kvfs get ': r'kvfs get @at a/ m@n st\*r stor top we\ ird/ x=y/',
+    'kvfs get TO': 'kvfs get top ',
+    'kvfs get a/': r"kvfs get a/b a/c\ d a/it\'s ",
+}
+BASH = r'''
+. /usr/share/bash-completion/completions/kvfs
+bind 'set enable-bracketed-paste off'
+tell() { printf '\n=>%s<=\n' "$READLINE_LINE"; READLINE_LINE= READLINE_POINT=0; }
+bind -x '"\C-x": tell'
+PS1='ready%'
+'''
+ZSH = r'''
+fpath=(/usr/share/zsh/site-functions $fpath)
+autoload -Uz compinit
+compinit -u -D
+zstyle ':completion:*' matcher-list '' 'm:{A-Z}={a-z}'
+all() { _main_complete; compstate[insert]=all }
+zle -C all complete-word all
+ask() {
+	while IFS= read -r BUFFER; do
+		CURSOR=$#BUFFER
+		zle all
+		print -r -- "$BUFFER"
+	done <questions >answers
+	exit
+}
+zle -N zle-line-init ask
+'''
+
+
+def test_completion(b):
+    """In shells that complete what is typed on a terminal, as installed."""
+    dest, home = b.base + '/dest', b.base + '/home'
+    make(b, 'install', 'DESTDIR=' + dest, 'PREFIX=/usr')
+    os.mkdir(home)
+    shell = ('env', '-i', f'PATH={dest}/usr/bin:/usr/bin:/bin', 'HOME=' + home, 'LC_ALL=C.UTF-8', 'TERM=dumb')
+    for key in ('a/b', 'a/c d', "a/it's", 'we ird/x', 'top', 'st*r', 'stor', '@at', 'm@n', 'x=y/z', '-dash'):
+        run(*shell, 'kvfs', 'put', '--', key, 'v')
+    run(*shell, 'kvfs', '-s', '@notes', 'put', '--create', 'n/1', 'v')
+    put(home + '/file', b'')
+    b.up()
+    completed = {**COMPLETED, f'kvfs umount {b.base}/': f'kvfs umount {b.mnt} '}
+
+    put(home + '/rc', BASH.replace(' /usr', f' {dest}/usr').encode())
+    bash = Terminal(*shell, 'bash', '--rcfile', 'rc', '-i', cwd=home)
+    for line, wanted in completed.items():
+        bash.shows(b'ready%')
+        bash.type(f'{line}\t\x18'.encode())
+        bash.shows(f'=>{wanted}<='.encode())
+    bash.type(b'\x04')
+    bash.end()
+
+    completed.update(OFFERED)
+    put(home + '/.zshrc', ZSH.replace('(/usr', f'({dest}/usr').encode())
+    put(home + '/questions', '\n'.join([*completed, '']).encode())
+    Terminal(*shell, 'zsh', '-i', cwd=home).end()
+    for (line, wanted), seen in zip(completed.items(), get(home + '/answers').decode().splitlines(), strict=True):
+        equal(seen, wanted, line)
+
+
+def test_readme(b):
     """The lines of README after `$ `, one after the other in a shell, print what README says they print."""
-    text = re.search(r'\n## Sixty seconds\n(.*?)\n## ', get(ROOT + '/README.md').decode(), re.S).group(1)
-    steps = re.findall(r'^    \$ (.*)\n((?:    (?!\$ ).*\n)*)', text, re.M)
+    steps = re.findall(r'^    \$ (.*)\n((?:    (?!\$ ).*\n)*)', get(ROOT + '/README.md').decode(), re.M)
     assert len(steps) > 20, steps
     os.mkdir(b.base + '/kv')
     env = dict(BARE, HOME=b.base, PATH=os.path.dirname(os.path.realpath(b.bin)) + ':' + BARE['PATH'])

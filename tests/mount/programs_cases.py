@@ -1,18 +1,12 @@
 """Real programs on a mount."""
-import errno
-import fcntl
 import os
-import pty
-import select
 import signal
 import sqlite3
-import struct
 import subprocess
 import sys
-import termios
 import time
 
-from harness import equal, get, other_get, put, run, sh
+from harness import Terminal, equal, get, other_get, put, run, sh
 
 TREE = '/usr/include/linux'
 
@@ -87,43 +81,6 @@ cp -r {TREE} src; git add .; git commit -qm one
 echo change >> src/stat.h; git commit -qam two; git checkout -q HEAD~1; git checkout -q -; git gc -q
 git fsck --strict; cd ..; git clone -q repo clone; cd clone; git log --oneline | wc -l; git status --porcelain''', cwd=b.mnt, limit_s=110)
     run('diff', '-r', b.path('repo/src'), b.path('clone/src'))
-
-
-class Terminal:
-    """A program that believes that somebody sits before it."""
-
-    def __init__(self, *args, cwd):
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            try:
-                os.chdir(cwd)
-                os.execvpe(args[0], args, {**os.environ, 'TERM': 'xterm', 'HOME': cwd})
-            finally:
-                os._exit(127)
-        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack('4H', 24, 80, 0, 0))
-        self.said = b''
-
-    def shows(self, text, limit_s=10):
-        """Waits for it, past what was waited for before."""
-        until = time.monotonic() + limit_s
-        while text not in self.said:
-            assert time.monotonic() < until, (text, self.said)
-            if select.select([self.fd], [], [], 0.1)[0]:
-                self.said += os.read(self.fd, 65536)
-        self.said = self.said[self.said.index(text) + len(text):]
-
-    def type(self, keys):
-        os.write(self.fd, keys)
-
-    def end(self):
-        """Of itself; it may have more to say."""
-        try:
-            while os.read(self.fd, 65536):
-                pass
-        except OSError as error:
-            equal(error.errno, errno.EIO)
-        os.close(self.fd)
-        equal(os.waitpid(self.pid, 0)[1], 0)
 
 
 LINES = b'one\ntwo\nthree\n'
