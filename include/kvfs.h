@@ -313,6 +313,8 @@ KVFS_MUST_CHECK int kvfs_txn_begin(struct kvfs_store *store, unsigned flags, str
  *   -ECANCELED something that was read has changed (nothing is applied: begin again) · the error of the operation that
  *   cannot be applied (nothing is applied).  A read-only transaction just ends. */
 KVFS_MUST_CHECK int kvfs_txn_commit(struct kvfs_txn **txn);
+/* The same; which key the failure is about, as the operation had it, into key[]: "" if about none. */
+KVFS_MUST_CHECK int kvfs_txn_commit_key(struct kvfs_txn **txn, char key[KVFS_KEY_MAX + 1]);
 void kvfs_txn_abort(struct kvfs_txn *txn);
 
 /* As the calls of the same name without _txn, within the transaction.  -E2BIG past KVFS_TXN_OPS_MAX or KVFS_TXN_BYTES_MAX. */

@@ -288,6 +288,7 @@ static int apply_input(struct batch *b)
 int cmd_apply(struct cli *cli, int argc, char **argv)
 {
 	struct batch b = {.cli = cli};
+	char key[KVFS_KEY_MAX + 1];
 	mode_t mask = umask(0);
 	int r, status;
 
@@ -306,10 +307,10 @@ int cmd_apply(struct cli *cli, int argc, char **argv)
 		kvfs_txn_abort(b.txn);
 		return status;
 	}
-	r = kvfs_txn_commit(&b.txn);
+	r = kvfs_txn_commit_key(&b.txn, key);
 	if (r == -ECANCELED)
-		return cli_failf(cli, NULL, "somebody else changed one of the keys meanwhile; nothing was applied, try again");
+		return cli_failf(cli, key, "somebody else changed it meanwhile; nothing was applied, try again");
 	if (r < 0)
-		return cli_failf(cli, NULL, "%s; nothing was applied", cli_reason(cli, NULL, r));
+		return cli_failf(cli, *key ? key : NULL, "%s; nothing was applied", cli_reason(cli, key, r));
 	return CLI_DONE;
 }

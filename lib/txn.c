@@ -481,6 +481,7 @@ static int validate(struct kvfs_txn *txn, struct kv_edit *ed)
 			if (!k->read)
 				continue;
 			int r = look(&ed->txn, k->key, &found, &st);
+			txn->at = k->key;
 			if (r)
 				return r;
 			if (found != k->found || (found && (st.ino != k->ino || st.version != k->version)))
@@ -493,6 +494,7 @@ static int apply(struct kvfs_txn *txn, struct kv_edit *ed)
 {
 	int r = 0;
 	for (const struct kv_txn_op *op = txn->ops; r == 0 && op; op = op->next) {
+		txn->at = op->key;
 		switch (op->kind) {
 		case OP_PUT:
 			r = kv_api_put(ed, op->key, op->data, op->len, &op->opt, NULL);
@@ -505,6 +507,8 @@ static int apply(struct kvfs_txn *txn, struct kv_edit *ed)
 			break;
 		}
 	}
+	if (r == 0)
+		txn->at = NULL; /* what fails from now on is the whole */
 	return r;
 }
 
@@ -523,10 +527,17 @@ static int commit(struct kvfs_txn *txn)
 	return r || !txn->ops ? r : kv_commit(txn->core, edit, txn);
 }
 
-int kvfs_txn_commit(struct kvfs_txn **at)
+int kvfs_txn_commit_key(struct kvfs_txn **at, char key[KVFS_KEY_MAX + 1])
 {
 	struct kvfs_txn *txn = kv_take(*at);
 	int r = commit(txn);
+	strcpy(key, r && txn && txn->at ? txn->at : "");
 	kvfs_txn_abort(txn);
 	return r;
+}
+
+int kvfs_txn_commit(struct kvfs_txn **at)
+{
+	char key[KVFS_KEY_MAX + 1];
+	return kvfs_txn_commit_key(at, key);
 }

@@ -16,6 +16,7 @@ struct kvfs_txn {
 	size_t nops, bytes;
 	struct kv_txn_key **keys; /* what was read or written, by hash of the key */
 	size_t nkeys, cap;
+	const char *at; /* the key that the commit is at; NULL: it is about the whole */
 };
 
 /* The transaction's snapshot; -EBADFD after fork. */

@@ -420,8 +420,11 @@ static void test_write_skew(void **state)
 	assert_txn_text(two, "b", "1");
 	assert_txn_put(one, "b", "0");
 	assert_txn_put(two, "a", "0");
-	assert_ok(kvfs_txn_commit(&one));
-	assert_err(kvfs_txn_commit(&two), -ECANCELED);
+	char about[KVFS_KEY_MAX + 1];
+	assert_ok(kvfs_txn_commit_key(&one, about));
+	assert_string_equal(about, "");
+	assert_err(kvfs_txn_commit_key(&two, about), -ECANCELED);
+	assert_string_equal(about, "b");
 	assert_text(a->store, "a", "1");
 }
 
@@ -448,9 +451,11 @@ static void test_a_failing_operation_undoes_all(void **state)
 			assert_ok(api_put(a->store, "x/y", "value"));
 		else
 			assert_ok(kvfs_mkdir(a->store, "x", 0755));
-		int rc = kvfs_txn_commit(&txn);
+		char about[KVFS_KEY_MAX + 1];
+		int rc = kvfs_txn_commit_key(&txn, about);
 		assert_true(rc == (kind == 0 ? -ENOTDIR : -EISDIR) || rc == -ECANCELED);
 		assert_null(txn);
+		assert_string_equal(about, kind == 0 ? "x/y" : "x");
 		assert_absent(a->store, "t");
 		assert_text(a->store, "keep", "1");
 		assert_ok(kvfs_del_tree(a->store, "x", NULL));

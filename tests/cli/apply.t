@@ -52,7 +52,7 @@ $ printf 'put x 1\nincr word 1\n' | kvfs apply
 ! kvfs: apply: line 2: incr: the value is not a whole number of 64 bits; nothing was applied
 [2]
 $ printf 'put x 1\nput dir 1\n' | kvfs apply
-! kvfs: apply: is a directory; nothing was applied
+! kvfs: apply 'dir': is a directory; nothing was applied
 [2]
 $ kvfs apply <$HOME
 ! kvfs: apply: line 1: Is a directory; nothing was applied
@@ -80,9 +80,17 @@ $ kvfs get b
 (no newline)
 # Somebody changes a key of the batch while it is read.
 $ (echo 'incr n 1'; sleep 0.5; kvfs put n 100; echo 'put w 1') | kvfs apply
-! kvfs: apply: somebody else changed one of the keys meanwhile; nothing was applied, try again
+! kvfs: apply 'n': somebody else changed it meanwhile; nothing was applied, try again
 [2]
 $ kvfs get n; kvfs exists w
 100
 (no newline)
 [1]
+# What cannot be applied is known when all is: the key is named.
+$ kvfs put dir/k 1
+$ printf 'put b 5\ndel dir\n' | kvfs apply
+! kvfs: apply 'dir': the directory is not empty; nothing was applied
+[2]
+$ kvfs get b
+3
+(no newline)

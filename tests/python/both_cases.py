@@ -31,12 +31,13 @@ class Both(Case):
     def test_a_conflict_is_told_and_changes_nothing(self):
         for db, key, one, two in self.both():
             db[key] = one
-            with self.assertRaises(kvfs.Conflict):
+            with self.assertRaises(kvfs.Conflict) as caught:
                 with db.transaction() as t:
                     t[key]
                     db[key] = two
                     t[key] = one
             self.assertEqual(db[key], two)
+            self.assertTrue(caught.exception.key)  # by its name in the store
             calls = []
 
             def change(t):

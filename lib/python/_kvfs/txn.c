@@ -61,11 +61,12 @@ int kvpy_txn_note(struct txn_object *t, const char *key, bool there)
 
 /* ---- ending ---- */
 
-/* With the lock.  r of the commit. */
-static int finish(struct txn_object *t, bool commit)
+/* With the lock.  r of the commit; of one that failed also the key that it is about, or "". */
+static int finish(struct txn_object *t, bool commit, char key[KVFS_KEY_MAX + 1])
 {
 	struct kvfs_txn *txn = t->txn;
 	int r = 0;
+	*key = '\0';
 	while (t->children.next != &t->children) {
 		struct child *child = t->children.next;
 		kvpy_txn_disown(child);
@@ -74,25 +75,36 @@ static int finish(struct txn_object *t, bool commit)
 	t->txn = NULL;
 	Py_BEGIN_ALLOW_THREADS;
 	if (commit)
-		r = kvfs_txn_commit(&txn);
+		r = kvfs_txn_commit_key(&txn, key);
 	else
 		kvfs_txn_abort(txn);
 	Py_END_ALLOW_THREADS;
 	return r;
 }
 
+static PyObject *raise_about(struct kvfs_store *kv, int r, const char *key)
+{
+	PyObject *name = *key ? PyUnicode_DecodeUTF8(key, (Py_ssize_t)strlen(key), "surrogateescape") : NULL;
+	if (*key && !name)
+		return NULL;
+	PyObject *ret = kvpy_raise_of(kv, r, name);
+	Py_XDECREF(name);
+	return ret;
+}
+
 static PyObject *txn_end(struct txn_object *t, bool commit)
 {
 	if (kvpy_txn_enter(t))
 		return NULL;
-	int r = t->txn ? finish(t, commit) : 0;
+	char key[KVFS_KEY_MAX + 1];
+	int r = t->txn ? finish(t, commit, key) : 0;
 	struct handle *h = t->handle;
 	if (t->slices) /* it goes on */
 		h->refs++;
 	else
 		t->handle = NULL;
 	kvpy_txn_leave(t);
-	PyObject *ret = r ? kvpy_raise_of(h->kv, r, NULL) : Py_NewRef(Py_None);
+	PyObject *ret = r ? raise_about(h->kv, r, key) : Py_NewRef(Py_None);
 	kvpy_handle_put(h);
 	return ret;
 }
@@ -112,9 +124,9 @@ static PyObject *txn_abort(PyObject *self, PyObject *unused)
 /* ---- batches ---- */
 
 /* With the lock. */
-static int flush(struct txn_object *t)
+static int flush(struct txn_object *t, char key[KVFS_KEY_MAX + 1])
 {
-	int r = t->txn ? finish(t, true) : 0;
+	int r = t->txn ? finish(t, true, key) : 0;
 	PyDict_Clear(t->changed);
 	return r;
 }
@@ -123,10 +135,11 @@ int kvpy_batch_flush(struct txn_object *t)
 {
 	if (kvpy_txn_enter(t))
 		return -1;
-	int r = flush(t);
+	char key[KVFS_KEY_MAX + 1];
+	int r = flush(t, key);
 	kvpy_txn_leave(t);
 	if (r)
-		kvpy_raise_of(t->handle->kv, r, NULL);
+		raise_about(t->handle->kv, r, key);
 	return r ? -1 : 0;
 }
 
@@ -143,27 +156,30 @@ static int put(struct txn_object *t, const char *key, const void *data, size_t l
 
 int kvpy_batch_put(struct txn_object *t, const char *key, PyObject *name, const void *data, size_t len)
 {
+	char at[KVFS_KEY_MAX + 1] = "";
 	struct timespec now;
 	int r = 0;
 	if (kvpy_txn_enter(t))
 		return -1;
 	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
 	if (t->txn && now.tv_sec > t->begun.tv_sec + BATCH_AGE_S)
-		r = flush(t);
+		r = flush(t, at);
 	for (int turn = 0; r == 0 && turn < 2; turn++) {
 		Py_BEGIN_ALLOW_THREADS;
 		r = put(t, key, data, len);
 		Py_END_ALLOW_THREADS;
 		if (r != -E2BIG)
 			break;
-		r = flush(t);
+		r = flush(t, at);
 		if (r == 0 && turn == 1)
 			r = -E2BIG;
 	}
 	kvpy_txn_leave(t);
 	if (r == -E2BIG)
 		return 0;
-	if (r)
+	if (r && *at) /* what was put before */
+		raise_about(t->handle->kv, r, at);
+	else if (r)
 		kvpy_raise_of(t->handle->kv, r, name);
 	return r || kvpy_txn_note(t, key, true) ? -1 : 1;
 }
@@ -208,7 +224,7 @@ static void txn_dealloc(PyObject *self)
 {
 	struct txn_object *t = (struct txn_object *)self;
 	if (t->txn)
-		finish(t, false); /* its children hold references to it, so there are none */
+		finish(t, false, (char[KVFS_KEY_MAX + 1]){0}); /* its children hold references to it, so there are none */
 	kvpy_handle_drop(&t->handle);
 	if (t->lock)
 		PyThread_free_lock(t->lock);
