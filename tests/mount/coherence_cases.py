@@ -391,3 +391,33 @@ def test_a_writer_sees_his_own_value_beside_readers(b):
             equal(os.stat(path).st_size, size, f'in turn {turn}')
         for task in readers:
             task.result()
+
+
+def test_a_writer_who_has_closed_sees_what_others_published(b):
+    """The kernel tells of the last close a while after it has returned: until then his session is there, and over."""
+    b.up(*FAST)
+    path, until = b.path('x'), time.monotonic() + 4
+    done = memoryview(mmap.mmap(-1, 8)).cast('Q')  # the last turn that the other has closed
+    put(path, b'')
+
+    def replace():
+        turn = 0
+        while time.monotonic() < until:
+            turn += 1
+            put_raw(path, os.O_TRUNC, b'x' * (turn % 1000 * 20))
+            done[0] = turn
+
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        other = threads.submit(elsewhere, replace)
+        while time.monotonic() < until:
+            put_raw(path, os.O_APPEND, b'a')
+            before = done[0]
+            size = os.stat(path).st_size
+            assert (size // 20 - before) % 1000 < 500, (size, before)
+        other.result()
+
+
+def put_raw(path, flags, data):
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | flags, 0o644)
+    os.write(fd, data)
+    os.close(fd)
