@@ -17,7 +17,7 @@
  *          [no id of anything] <---- its pages dropped <---- [spoiled] <------------------+  nobody's version)
  *
  * Who comes to an id that is not what its name leads to now, by a name the kernel has cached, is refused with ESTALE: the kernel walks the
- * path once more, asking LOOKUP for each name (node_open.c).  So the kernel may cache names and attributes for long: what must
+ * path once more, asking LOOKUP for each name (intent.h).  So the kernel may cache names and attributes for long: what must
  * be told to it after a change is only that the attributes of the old id are no longer true; it then asks GETATTR, and is refused.
  *
  * Invariants:

@@ -1,10 +1,5 @@
-/* What LOOKUP, GETATTR, OPEN and CREATE find: the decisions of node.h, and the intents between a refusal and its retry.
- *
- * The kernel answers ESTALE by walking the path once more with a LOOKUP of every name, and then does to what that found what the
- * system call asks for: GETATTR, OPEN, SETATTR, or first GETATTR to check permissions and then OPEN.  The last LOOKUP may come twice.
- * All of it is one system call of one thread, so an intent is found by thread id.  A second request for the same node id without a
- * LOOKUP in between did not come by a path: it is a descriptor, or a link of /proc/<pid>/fd, which leads to the same kernel
- * inode for ever, and is served where it stands, past the page cache. */
+/* What LOOKUP, GETATTR, OPEN and CREATE find: the decisions of node.h. */
+#include "intent.h"
 #include "node_table.h"
 #include "process.h"
 
@@ -13,125 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
-enum {
-	INTENTS_MAX = 1024,
-	INTENT_MS = 3000, /* a retry comes within microseconds, or never */
-};
-
-/* What a thread was refused for.  A look (stat, or the check of permissions before anything else) may turn out to be either. */
-enum want { LOOK, READ, WRITE };
-
-struct kv_intent {
-	struct kv_intent *next;
-	pid_t tid;
-	enum want want;
-	bool looked; /* a LOOKUP came since */
-	uint64_t refused; /* the node id */
-	struct kv_node *made; /* by that LOOKUP, for the OPEN to come */
-	int64_t until_ms;
-};
-
-/* ---- intents ---- */
-
-static int64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
-static void intent_free(struct kv_nodes *nodes, struct kv_intent *i)
-{
-	if (!i)
-		return;
-	kv_node_put(nodes, i->made);
-	free(i);
-}
-
-static void intent_keep(struct kv_nodes *nodes, struct kv_intent *i)
-{
-	struct kv_intent *last = NULL;
-
-	if (!i)
-		return;
-	kv_nodes_lock(nodes);
-	i->next = nodes->intents;
-	nodes->intents = i;
-	if (++nodes->intent_count > INTENTS_MAX) {
-		struct kv_intent **p = &nodes->intents;
-
-		while ((*p)->next)
-			p = &(*p)->next;
-		last = *p;
-		*p = NULL;
-		nodes->intent_count--;
-	}
-	kv_nodes_unlock(nodes);
-	intent_free(nodes, last);
-}
-
-/* Takes out the intent of a thread, and those that nobody came back for. Callers without a thread id are told apart by what they
- * open, as well as that goes. */
-static struct kv_intent *intent_take(struct kv_nodes *nodes, pid_t tid, uint64_t ino)
-{
-	struct kv_intent *found = NULL, *late = NULL, *i, **p;
-	int64_t now = now_ms();
-
-	kv_nodes_lock(nodes);
-	for (p = &nodes->intents; (i = *p);) {
-		bool match = !found && i->tid == tid && (tid || kv_node_ino(i->refused) == ino);
-
-		if (!match && i->until_ms > now) {
-			p = &i->next;
-			continue;
-		}
-		*p = i->next;
-		nodes->intent_count--;
-		if (match) {
-			found = i;
-		} else {
-			i->next = late;
-			late = i;
-		}
-	}
-	kv_nodes_unlock(nodes);
-	while ((i = late)) {
-		late = i->next;
-		intent_free(nodes, i);
-	}
-	return found;
-}
-
-void kv_intents_end(struct kv_nodes *nodes)
-{
-	for (struct kv_intent *i; (i = nodes->intents);) {
-		nodes->intents = i->next;
-		intent_free(nodes, i);
-	}
-}
-
-/* Answers the kernel to come again; `i`, if any, is what the thread was refused for before. */
-static int refuse(struct kv_nodes *nodes, struct kv_intent *i, pid_t tid, uint64_t id, enum want want)
-{
-	intent_free(nodes, i);
-	i = calloc(1, sizeof(*i));
-	if (!i)
-		return -ENOMEM;
-	i->tid = tid;
-	i->until_ms = now_ms() + INTENT_MS;
-	i->want = want;
-	i->refused = id;
-	intent_keep(nodes, i);
-	return -ESTALE;
-}
-
-static bool came_by_proc(const struct kv_intent *i, uint64_t id)
-{
-	return i && !i->looked && i->refused == id;
-}
+/* ---- what a LOOKUP has made ---- */
 
 /* The node that was made for this OPEN, its reference now the caller's. */
 static struct kv_node *take_made(struct kv_intent *i, uint64_t id)
@@ -172,7 +50,7 @@ static bool is_made(struct kv_nodes *nodes, const struct kv_intent *i, const str
 	bool r;
 
 	kv_nodes_lock(nodes);
-	r = n && (i->want == WRITE ? n->session != NULL : n->content != NULL) && n->ino == st->ino && n->epoch == st->epoch;
+	r = n && (i->want == KV_WRITE ? n->session != NULL : n->content != NULL) && n->ino == st->ino && n->epoch == st->epoch;
 	kv_nodes_unlock(nodes);
 	return r;
 }
@@ -224,7 +102,7 @@ static int make_version(struct kv_nodes *nodes, struct kv_intent *i, const struc
 	if (!is_made(nodes, i, st)) {
 		kv_node_put(nodes, i->made);
 		i->made = NULL;
-		if (i->want == READ) {
+		if (i->want == KV_READ) {
 			kv_node_face(nodes, st, ret);
 			r = kv_node_version(nodes, ret->id, &i->made);
 		} else {
@@ -255,11 +133,11 @@ static int lookup_again(struct kv_nodes *nodes, struct kv_intent *i, const struc
 	i->looked = true;
 	if (!S_ISREG(st->mode))
 		r = make_held(nodes, i, st, ret);
-	else if (i->want == WRITE)
+	else if (i->want == KV_WRITE)
 		r = make_session(nodes, i, st, ret);
 	else
 		r = make_version(nodes, i, st, ret);
-	intent_keep(nodes, i);
+	kv_intent_keep(nodes, i);
 	ret->cache_name = false;
 	return r;
 }
@@ -267,27 +145,27 @@ static int lookup_again(struct kv_nodes *nodes, struct kv_intent *i, const struc
 static int lookup_pending(
 	struct kv_nodes *nodes, pid_t tid, struct kv_node *n, uint64_t parent, const char *name, struct kv_face *ret)
 {
-	struct kv_intent *i = intent_take(nodes, tid, n->ino);
+	struct kv_intent *i = kv_intent_take(nodes, tid, n->ino);
 	int r;
 
 	if (i)
 		i->looked = true;
-	if (i && i->want == WRITE)
+	if (i && i->want == KV_WRITE)
 		r = make_pending(nodes, i, n, parent, name, ret);
 	else
 		r = kv_node_session_face(n, ret);
-	intent_keep(nodes, i);
+	kv_intent_keep(nodes, i);
 	return r;
 }
 
 static int lookup_published(struct kv_nodes *nodes, pid_t tid, const struct kvfs_stat *st, struct kv_face *ret)
 {
-	struct kv_intent *i = intent_take(nodes, tid, st->ino);
+	struct kv_intent *i = kv_intent_take(nodes, tid, st->ino);
 	struct kv_node *n;
 	int r = 0;
 
 	if (kv_node_wants_shared(nodes, st)) {
-		intent_free(nodes, i);
+		kv_intent_free(nodes, i);
 		kv_node_shared_face(nodes, st, ret);
 		return 0;
 	}
@@ -407,10 +285,10 @@ static int stat_session(
 {
 	if (means_session(nodes, tid, n) && !is_over(nodes, tid, n, now))
 		return kv_node_session_face(n, ret);
-	struct kv_intent *i = intent_take(nodes, tid, kv_node_ino(id));
-	if (!came_by_proc(i, id) && !holds(nodes, tid, id, n))
-		return refuse(nodes, i, tid, id, LOOK);
-	intent_keep(nodes, i);
+	struct kv_intent *i = kv_intent_take(nodes, tid, kv_node_ino(id));
+	if (!kv_intent_by_proc(i, id) && !holds(nodes, tid, id, n))
+		return kv_intent_refuse(nodes, i, tid, id, KV_LOOK);
+	kv_intent_keep(nodes, i);
 	if (!now)
 		return kv_node_session_face(n, ret);
 	*ret = (struct kv_face){.id = n->id, .st = *now};
@@ -421,13 +299,13 @@ static int stat_session(
 static int stat_old(struct kv_nodes *nodes, pid_t tid, uint64_t id, bool set, struct kv_node *n, const struct kvfs_stat *now,
 	struct kv_face *ret)
 {
-	struct kv_intent *i = intent_take(nodes, tid, kv_node_ino(id));
-	bool serve = set || came_by_proc(i, id) || (i && i->made && i->made->id == id);
+	struct kv_intent *i = kv_intent_take(nodes, tid, kv_node_ino(id));
+	bool serve = set || kv_intent_by_proc(i, id) || (i && i->made && i->made->id == id);
 
 	if ((!n && !now) /* it went after it was set: the name is looked up once more */
 		|| (!serve && !holds(nodes, tid, id, n)))
-		return refuse(nodes, i, tid, id, LOOK);
-	intent_keep(nodes, i);
+		return kv_intent_refuse(nodes, i, tid, id, KV_LOOK);
+	kv_intent_keep(nodes, i);
 	if (n)
 		kv_node_version_face(nodes, n, now, ret);
 	else
@@ -449,7 +327,7 @@ int kv_node_stat(struct kv_nodes *nodes, pid_t tid, uint64_t id, bool set, struc
 		return r;
 	if (kv_node_is_shared_id(id)) {
 		r = kv_node_shared_stat(nodes, id, r == 0 ? &now : NULL, ret);
-		return r == -ESTALE ? refuse(nodes, intent_take(nodes, tid, kv_node_ino(id)), tid, id, LOOK) : r;
+		return r == -ESTALE ? kv_intent_refuse(nodes, kv_intent_take(nodes, tid, kv_node_ino(id)), tid, id, KV_LOOK) : r;
 	}
 	n = kv_node_get(nodes, id);
 	if (n && n->session)
@@ -467,7 +345,7 @@ int kv_node_set_gone(struct kv_nodes *nodes, pid_t tid, uint64_t id, const struc
 	struct kv_node *n = kv_node_get(nodes, id);
 
 	if (!n)
-		return refuse(nodes, intent_take(nodes, tid, kv_node_ino(id)), tid, id, LOOK);
+		return kv_intent_refuse(nodes, kv_intent_take(nodes, tid, kv_node_ino(id)), tid, id, KV_LOOK);
 	kv_nodes_lock(nodes);
 	if (attr->valid & KVFS_SET_MODE)
 		n->st.mode = (n->st.mode & S_IFMT) | (attr->mode & 07777);
@@ -657,29 +535,29 @@ static int open_shared(struct kv_nodes *nodes, uint64_t id, int flags, struct kv
 
 int kv_node_open(struct kv_nodes *nodes, pid_t tid, uint64_t id, int flags, struct kv_handle *ret)
 {
-	struct kv_intent *i = intent_take(nodes, tid, kv_node_ino(id));
+	struct kv_intent *i = kv_intent_take(nodes, tid, kv_node_ino(id));
 	bool write = (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC);
 	int r;
 
 	if (kv_node_is_shared_id(id)) {
 		r = open_shared(nodes, id, flags, ret);
 		if (r != -ESTALE) {
-			intent_free(nodes, i);
+			kv_intent_free(nodes, i);
 			return r;
 		}
-		return refuse(nodes, i, tid, id, write ? WRITE : READ);
+		return kv_intent_refuse(nodes, i, tid, id, write ? KV_WRITE : KV_READ);
 	}
 	if (write)
 		r = open_write(nodes, tid, id, flags, i, ret);
 	else
 		r = open_read(nodes, tid, id, i, ret);
-	if (r == -ESTALE && !came_by_proc(i, id))
-		return refuse(nodes, i, tid, id, write ? WRITE : READ);
+	if (r == -ESTALE && !kv_intent_by_proc(i, id))
+		return kv_intent_refuse(nodes, i, tid, id, write ? KV_WRITE : KV_READ);
 	if (r == -ESTALE && write)
 		r = open_write_in_place(nodes, tid, id, flags, ret);
 	else if (r == -ESTALE)
 		r = open_read_in_place(nodes, tid, id, ret);
-	intent_free(nodes, i);
+	kv_intent_free(nodes, i);
 	return r;
 }
 
@@ -727,7 +605,7 @@ static int create_session(struct kv_nodes *nodes, pid_t tid, uint64_t parent, co
 		if (r < 0)
 			return r == -ESTALE ? -ENOENT : r;
 		if (!S_ISREG(st.mode) || !may_open(&st, cred, flags)) /* the kernel looks again, and decides */
-			return refuse(nodes, NULL, tid, kv_natural_id(st.ino, st.epoch), WRITE);
+			return kv_intent_refuse(nodes, NULL, tid, kv_natural_id(st.ino, st.epoch), KV_WRITE);
 		r = session_on(nodes, tid, st.ino, ret);
 	}
 	return r == -ESTALE ? -EBUSY : r;
@@ -760,7 +638,7 @@ int kv_node_create(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const cha
 	struct kv_node *n;
 	int r;
 
-	intent_free(nodes, intent_take(nodes, tid, 0));
+	kv_intent_free(nodes, kv_intent_take(nodes, tid, 0));
 	r = create_shared(nodes, parent, name, mode, cred, flags, ret_face, ret);
 	if (r <= 0)
 		return r;
@@ -781,13 +659,13 @@ int kv_node_create(struct kv_nodes *nodes, pid_t tid, uint64_t parent, const cha
 
 int kv_node_truncate(struct kv_nodes *nodes, pid_t tid, uint64_t id, struct kv_node **ret)
 {
-	struct kv_intent *i = intent_take(nodes, tid, kv_node_ino(id));
+	struct kv_intent *i = kv_intent_take(nodes, tid, kv_node_ino(id));
 	struct kv_node *n = take_made_alone(nodes, i, id);
 	bool new;
 	int r = 0;
 
 	if (kv_node_is_shared_id(id)) {
-		intent_free(nodes, i);
+		kv_intent_free(nodes, i);
 		kv_node_put(nodes, n);
 		return kv_node_open_shared(nodes, id, ret, &new);
 	}
@@ -798,11 +676,11 @@ int kv_node_truncate(struct kv_nodes *nodes, pid_t tid, uint64_t id, struct kv_n
 		n = joinable(nodes, tid, id, false);
 		r = n ? 0 : -ESTALE;
 	}
-	if (r == -ESTALE && came_by_proc(i, id))
+	if (r == -ESTALE && kv_intent_by_proc(i, id))
 		r = session_on(nodes, tid, kv_node_ino(id), &n);
 	if (r == -ESTALE)
-		return refuse(nodes, i, tid, id, WRITE);
-	intent_free(nodes, i);
+		return kv_intent_refuse(nodes, i, tid, id, KV_WRITE);
+	kv_intent_free(nodes, i);
 	if (r == 0)
 		*ret = n;
 	return r;
