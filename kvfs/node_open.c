@@ -265,6 +265,17 @@ struct kv_node *kv_node_session_of(struct kv_nodes *nodes, pid_t tid, uint64_t i
 	return NULL;
 }
 
+/* Whether a session has nothing of its own, and what it showed last, or is based on, is what is published now. */
+static bool is_current(struct kv_nodes *nodes, const struct kv_node *n, const struct kvfs_stat *now)
+{
+	bool same;
+
+	kv_nodes_lock(nodes);
+	same = now && !n->name && now->epoch == n->epoch;
+	kv_nodes_unlock(nodes);
+	return same && !kvfs_session_is_dirty(n->session);
+}
+
 /* Its writer has closed it, and others have published since: who has no descriptor of it came by a name, which means theirs.  The kernel tells that
  * nobody has it any more a while after close(2) has returned. */
 static bool is_over(struct kv_nodes *nodes, pid_t tid, const struct kv_node *n, const struct kvfs_stat *now)
@@ -277,16 +288,16 @@ static bool is_over(struct kv_nodes *nodes, pid_t tid, const struct kv_node *n, 
 	return old && !kvfs_session_is_dirty(n->session) && kv_process_holds(tid, n->kernel_id, 0, KV_DESCRIPTOR_OPEN, &any) == 0;
 }
 
-/* Of a session.  Whom a name led here, which the kernel remembers, is sent to look again: told the size of what is published under this id, the
- * kernel would keep it for that of the session, and then for that of the version which the session becomes, if what tells it the
- * right one happens to come with a notice, and counts for nothing. */
+/* Of a session.  Whom a name led here, which the kernel remembers, is sent to look again, unless both are the same: told the size of what is
+ * published under this id, the kernel would keep it for that of the session, and then for that of the version which the session becomes, if
+ * what tells it the right one happens to come with a notice, and counts for nothing. */
 static int stat_session(
 	struct kv_nodes *nodes, pid_t tid, uint64_t id, struct kv_node *n, const struct kvfs_stat *now, struct kv_face *ret)
 {
 	if (means_session(nodes, tid, n) && !is_over(nodes, tid, n, now))
 		return kv_node_session_face(n, ret);
 	struct kv_intent *i = kv_intent_take(nodes, tid, kv_node_ino(id));
-	if (!kv_intent_by_proc(i, id) && !holds(nodes, tid, id, n))
+	if (!is_current(nodes, n, now) && !kv_intent_by_proc(i, id) && !holds(nodes, tid, id, n))
 		return kv_intent_refuse(nodes, i, tid, id, KV_LOOK);
 	kv_intent_keep(nodes, i);
 	if (!now)
