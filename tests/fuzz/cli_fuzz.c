@@ -173,7 +173,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
 	const uint8_t *gap = memmem(data, len, "\n\n", 2);
 	size_t head = gap ? (size_t)(gap - data) : len;
-	char *text = strndup((const char *)data, head), *rest = text, *line;
+	char *text = malloc(head + 1), *rest = text, *line;
+	must(text);
+	memcpy(text, data, head); /* no string: no NUL ends it */
+	text[head] = '\0';
 	prepare(gap ? gap + 2 : data, gap ? len - head - 2 : 0);
 	for (int n = 0; n < COMMANDS_MAX && (line = strsep(&rest, "\n")); n++)
 		run_command(line);
