@@ -531,7 +531,7 @@ int kvfs_txn_commit_key(struct kvfs_txn **at, char key[KVFS_KEY_MAX + 1])
 {
 	struct kvfs_txn *txn = kv_take(*at);
 	int r = commit(txn);
-	strcpy(key, r && txn && txn->at ? txn->at : "");
+	strcpy(key, r && txn->at ? txn->at : "");
 	kvfs_txn_abort(txn);
 	return r;
 }
