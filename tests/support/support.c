@@ -162,6 +162,13 @@ int support_exec(char *const argv[], unsigned timeout_s, char **ret_out)
 	return status;
 }
 
+/* ---- which tests of a program */
+
+__attribute__((constructor)) static void choose_tests(void)
+{
+	cmocka_set_test_filter(getenv("KVFS_TEST"));
+}
+
 /* ---- chance */
 
 uint64_t support_seed(void)
