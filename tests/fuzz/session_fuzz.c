@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <kvfs_ll.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "fuzz.h"
 #include "model.h"
@@ -124,23 +125,28 @@ static bool any_new(void)
 
 /* ---- names ---- */
 
+/* All sessions and puts are one user's: a session of a new key does not become another's, who made the name meanwhile. */
+static struct kvfs_cred me(void)
+{
+	return (struct kvfs_cred){.uid = geteuid(), .gid = getegid()};
+}
+
 static void make(void)
 {
 	const struct place *p = some_place();
-	struct kvfs_cred cred = {0};
 	struct kvfs_stat st;
 	uint64_t dir = ino_of(p->dir);
 	unsigned how = below(4);
 	if (!dir || (how == 0 && any_new()))
 		return;
 	if (how == 0)
-		same(kvfs_ll_mkdir(store, dir, p->name, 0755, cred, &st), model_mkdir(model, p->key, 0755));
+		same(kvfs_ll_mkdir(store, dir, p->name, 0755, me(), &st), model_mkdir(model, p->key, 0755));
 	else if (how == 1)
-		same(kvfs_ll_symlink(store, "target", dir, p->name, cred, &st), model_symlink(model, "target", p->key));
+		same(kvfs_ll_symlink(store, "target", dir, p->name, me(), &st), model_symlink(model, "target", p->key));
 	else if (how == 2)
-		same(kvfs_ll_mknod(store, dir, p->name, S_IFIFO | 0600, 0, cred, &st), model_mknod(model, p->key, S_IFIFO | 0600));
+		same(kvfs_ll_mknod(store, dir, p->name, S_IFIFO | 0600, 0, me(), &st), model_mknod(model, p->key, S_IFIFO | 0600));
 	else
-		same(kvfs_ll_mknod(store, dir, p->name, S_IFREG | 0600, 0, cred, &st),
+		same(kvfs_ll_mknod(store, dir, p->name, S_IFREG | 0600, 0, me(), &st),
 			model_put(model, p->key, "", 0, MODEL_IF_ABSENT, 0600));
 }
 
@@ -314,7 +320,7 @@ static void open_session(void)
 		same(r, model_session_open(model, p->key, flag ? MODEL_TRUNCATE : 0, 0644, &t->m));
 		return;
 	}
-	r = kvfs_session_create(store, dir, p->name, 0644, (struct kvfs_cred){0}, flag, &t->s);
+	r = kvfs_session_create(store, dir, p->name, 0644, me(), flag, &t->s);
 	int want = model_session_open(model, p->key, MODEL_CREATE | (flag ? MODEL_EXCL : 0), 0644, &t->m);
 	if (r == -EEXIST && want == 0 && model->reserved) { /* the model tells it at publication only */
 		model_session_close(t->m);
@@ -435,7 +441,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	at = data;
 	left = len;
 	model = model_new(false);
-	must(kvfs_ll_mkdir(store, KVFS_ROOT_INO, "d", 0755, (struct kvfs_cred){0}, &st) == 0 && model_mkdir(model, "d", 0755) == 0);
+	must(kvfs_ll_mkdir(store, KVFS_ROOT_INO, "d", 0755, me(), &st) == 0 && model_mkdir(model, "d", 0755) == 0);
 	for (int n = 0; left && n < STEPS_MAX; n++) {
 		operations[below(sizeof operations / sizeof *operations)]();
 		struct held *h = &held[n % HELD];
