@@ -3,6 +3,7 @@ without asking, so the mount must have dropped what the other door changed befor
 
 KVFS_ALTERNATIONS   2000; 100000 is the long form"""
 import calendar
+import collections
 import concurrent.futures
 import errno
 import json
@@ -323,7 +324,7 @@ def test_attributes_beside_a_session_that_took_over(b):
 
 
 def sizes_seen(b, removes):
-    """What others see by stat(2), who look all the time while 100 bytes are written again and again."""
+    """How often others see which size by stat(2), who look all the time while 100 bytes are written again and again."""
     b.up(*FAST)
     path, until = b.path('x'), time.monotonic() + 4
     put(path, b'x' * 100)
@@ -337,13 +338,13 @@ def sizes_seen(b, removes):
                 os.unlink(path)
 
     def look():
-        sizes = set()
+        sizes = collections.Counter()
         while time.monotonic() < until:
             for _ in range(100):
                 try:
-                    sizes.add(os.stat(path).st_size)
+                    sizes[os.stat(path).st_size] += 1
                 except FileNotFoundError:
-                    sizes.add(None)
+                    sizes[None] += 1
         return sizes
 
     maker = os.fork()
@@ -353,7 +354,7 @@ def sizes_seen(b, removes):
         finally:
             os._exit(0)
     with concurrent.futures.ThreadPoolExecutor(3) as threads:
-        seen = set().union(*(task.result() for task in [threads.submit(elsewhere, look) for _ in range(3)]))
+        seen = sum((task.result() for task in [threads.submit(elsewhere, look) for _ in range(3)]), collections.Counter())
     equal(os.waitpid(maker, 0)[1], 0)
     return seen
 
@@ -361,12 +362,16 @@ def sizes_seen(b, removes):
 def test_a_name_that_is_being_made_is_nobody_elses(b):
     """The kernel may remember for others that a name is absent, at the moment in which it is made: whoever comes then sees nothing, not what is
     written to it."""
-    equal(sizes_seen(b, True), {None, 100})
+    equal(set(sizes_seen(b, True)), {None, 100})
 
 
 def test_a_value_that_is_being_cut_is_nobody_elses(b):
-    """The kernel sets the size of what is opened with O_TRUNC before it forgets that it knew it."""
-    equal(sizes_seen(b, False), {100})
+    """The kernel sets the size of what is opened with O_TRUNC before it forgets that it knew it, so it is told to forget it first: one look in
+    some 30,000 saw 0 without that, 20 and more in this test.  A look that loses the processor between the kernel's two steps, for as long
+    as an open(2) takes, still does."""
+    seen = sizes_seen(b, False)
+    equal(set(seen) - {0}, {100})
+    assert seen[0] <= 3, f'{seen[0]} of {seen.total()} looks saw a size of 0'
 
 
 def test_a_writer_sees_his_own_value_beside_readers(b):
