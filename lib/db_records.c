@@ -353,7 +353,11 @@ static int move_before(struct kv_cursor *c, const MDB_val *key)
 	int r = step(c, MDB_SET_RANGE, &k, &v);
 	if (r && r != -ENOENT)
 		return r;
-	return move(c, r ? MDB_LAST : MDB_PREV, NULL);
+	bool last = r == -ENOENT;
+	/* the record after the place must be sound, too: in the leaf of another tree the place would not be the right one */
+	if (!last && !c->raw && !kv_db_is_small(c->table))
+		r = open_record(c->txn, c->table, (struct kv_bytes){k.mv_data, k.mv_size}, &v, &c->value);
+	return r == -EUCLEAN ? r : move(c, last ? MDB_LAST : MDB_PREV, NULL);
 }
 
 int kv_cursor_seek(struct kv_cursor *c, const void *key, size_t len)

@@ -79,6 +79,23 @@ static int check_newest(int fd, const struct kv_lmdb_meta *m, uint32_t page_size
 	return 0;
 }
 
+enum { READS = 100 }; /* of both meta pages, between which others may commit */
+
+/* What is wrong with them, or NULL. */
+static const char *read_metas(int fd, uint32_t page_size, struct kv_lmdb_meta ret[2])
+{
+	for (unsigned i = 0; i < READS; i++) {
+		for (unsigned no = 0; no < 2; no++)
+			if (pread(fd, &ret[no], sizeof ret[no], (off_t)no * page_size) != sizeof ret[no] ||
+				!kv_lmdb_meta_is_sound(&ret[no]) || ret[no].free.pad != page_size ||
+				ret[no].last_page >= PAGES_MAX) /* LMDB maps at least as much */
+				return "a meta page is not one";
+		if (kv_lmdb_metas_follow(ret))
+			return NULL;
+	}
+	return "its meta pages are not of transactions that follow each other";
+}
+
 int kv_dbfile_check(int dirfd, bool metas_only, struct kvfs_error *err)
 {
 	struct kv_lmdb_meta meta[2];
@@ -106,11 +123,9 @@ int kv_dbfile_check(int dirfd, bool metas_only, struct kvfs_error *err)
 		return kv_explain(err, EMEDIUMTYPE,
 			"data.mdb has pages of %u bytes, this machine %ld; move it with export and import", page_size,
 			sysconf(_SC_PAGESIZE));
-	n = pread(fd, &meta[1], sizeof meta[1], page_size);
-	/* LMDB maps at least as much as there is said to be */
-	if (n < (ssize_t)sizeof meta[1] || !kv_lmdb_meta_is_sound(&meta[0]) || !kv_lmdb_meta_is_sound(&meta[1]) ||
-		meta[1].free.pad != page_size || kv_max(meta[0].last_page, meta[1].last_page) >= PAGES_MAX)
-		return kv_explain(err, EUCLEAN, "data.mdb is damaged: a meta page is not one; restore a backup");
+	const char *why = read_metas(fd, page_size, meta);
+	if (why)
+		return kv_explain(err, EUCLEAN, "data.mdb is damaged: %s; restore a backup", why);
 	return metas_only ? 0 : check_newest(fd, &meta[meta[1].txnid > meta[0].txnid], page_size, err);
 }
 

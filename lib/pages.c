@@ -19,20 +19,20 @@ static int read_at(const struct kv_pages *p, uint64_t page, void *buf, size_t le
 
 int kv_pages_open(int fd, uint32_t page_size, uint64_t txnid, struct kv_pages *ret)
 {
-	struct kv_lmdb_meta best = {0};
+	struct kv_lmdb_meta metas[2], best = {0};
 	bool found = false;
 	*ret = (struct kv_pages){.fd = fd, .page_size = page_size};
 	for (uint64_t i = 0; i < 2; i++) {
-		struct kv_lmdb_meta m;
-		int r = read_at(ret, i, &m, sizeof m);
+		const struct kv_lmdb_meta *m = &metas[i];
+		int r = read_at(ret, i, &metas[i], sizeof *m);
 		if (r == -EIO)
 			return r;
-		if (r || !kv_lmdb_meta_is_sound(&m) || m.free.pad != page_size)
+		if (r || !kv_lmdb_meta_is_sound(m) || m->free.pad != page_size)
 			continue;
 		ret->metas++;
-		if (txnid ? m.txnid != txnid : found && m.txnid <= best.txnid)
+		if (txnid ? m->txnid != txnid : found && m->txnid <= best.txnid)
 			continue;
-		best = m;
+		best = *m;
 		found = true;
 	}
 	if (!found)
@@ -40,6 +40,7 @@ int kv_pages_open(int fd, uint32_t page_size, uint64_t txnid, struct kv_pages *r
 	struct stat st;
 	if (fstat(fd, &st))
 		return kv_fail(EIO);
+	ret->unsure = ret->metas == 2 && txnid == 0 && !kv_lmdb_metas_follow(metas); /* else others may commit meanwhile */
 	ret->end = best.last_page + 1;
 	ret->there = kv_min(ret->end, (uint64_t)st.st_size / page_size);
 	ret->txnid = best.txnid;

@@ -57,6 +57,14 @@ static inline bool kv_lmdb_meta_is_sound(const struct kv_lmdb_meta *m)
 	       m->txnid < KV_TXNID_MAX;
 }
 
+/* LMDB writes its two meta pages in turn, one for each transaction, so a page has every other number, and they are one apart; in a new file both
+ * have 0.  Else a number rotted, and an older state may pass for the newest. */
+static inline bool kv_lmdb_metas_follow(const struct kv_lmdb_meta metas[2])
+{
+	uint64_t a = metas[0].txnid, b = metas[1].txnid;
+	return (a == 0 && b == 0) || (a % 2 == 0 && (b == a + 1 || b + 1 == a));
+}
+
 static inline unsigned kv_page_count(const uint8_t *page)
 {
 	struct kv_lmdb_page head;
@@ -105,6 +113,7 @@ struct kv_pages {
 		there; /* of these, pages that the file has: LMDB does not write those that it allocated and dropped in one transaction */
 	uint64_t txnid;
 	unsigned metas; /* sound meta pages, of two */
+	bool unsure; /* both are, and it cannot be told which is the newest */
 	struct kv_lmdb_tree free, main;
 };
 

@@ -122,8 +122,9 @@ int kv_map_state(struct kv_map *m, uint64_t txnid, struct kv_tree *ret_main, str
 	if (meta.main.flags || meta.free.flags != KV_TREE_NUMBERS)
 		return damaged(m, page, "its trees are of a kind that none is");
 	uint64_t end = meta.last_page + 1;
-	*ret_main = (struct kv_tree){.root = meta.main.root, .depth = meta.main.depth, .end = end};
-	*ret_free = (struct kv_tree){.root = meta.free.root, .depth = meta.free.depth, .end = end, .numbers = true};
+	*ret_main = (struct kv_tree){.root = meta.main.root, .depth = meta.main.depth, .end = end, .entries = meta.main.entries};
+	*ret_free = (struct kv_tree){
+		.root = meta.free.root, .depth = meta.free.depth, .end = end, .entries = meta.free.entries, .numbers = true};
 	return 0;
 }
 
@@ -135,6 +136,8 @@ static uint64_t page_no(const uint8_t *page)
 	memcpy(&no, page, sizeof no);
 	return no;
 }
+
+#define ELSEWHERE "its keys belong to another place"
 
 /* The nodes of a branch page between which the keys of a child are; NULL: no bound. */
 struct span {
@@ -213,7 +216,7 @@ static const uint8_t *page_at(struct kv_map *m, const struct kv_tree *t, uint64_
 	if (!why)
 		why = fault_of_records(page, t, leaf);
 	if (!why && !is_within(page, t, leaf, span))
-		why = "its keys belong to another place";
+		why = ELSEWHERE;
 	if (why)
 		return damaged(m, no, why), NULL;
 	if (part)
@@ -234,6 +237,15 @@ static int check_depth(struct kv_map *m, const struct kv_tree *t)
 	if (t->root == KV_NO_PAGE)
 		return -ENOENT;
 	return t->depth && t->depth <= KV_DEPTH_MAX ? 0 : damaged(m, t->root, "its tree has no sound depth");
+}
+
+/* Where one page is the whole tree, an older version of it, left in its place, mostly has another number of records. */
+static const uint8_t *root_of(struct kv_map *m, const struct kv_tree *t)
+{
+	const uint8_t *page = page_at(m, t, t->root, 0, (struct span){0});
+	if (page && t->depth == 1 && kv_page_count(page) != t->entries)
+		return damaged(m, t->root, "its tree is said to have another number of records"), NULL;
+	return page;
 }
 
 /* How many pages there are said to be where a value begins. */
@@ -286,7 +298,7 @@ void kv_finger_init(struct kv_finger *p, struct kv_map *m, const struct kv_tree 
 {
 	p->map = m;
 	p->tree = *tree;
-	p->own = false;
+	p->strict = true;
 	p->depth = 0;
 }
 
@@ -298,14 +310,27 @@ static int nowhere(struct kv_finger *p, int r)
 	return r;
 }
 
+/* Between which nodes of the pages above the next level's keys are.  A first or last child is bounded by a page further up. */
+static struct span span_below(const struct kv_finger *p)
+{
+	struct span span = {0};
+	for (unsigned i = p->depth; i-- > 0 && (!span.from || !span.to);) {
+		struct span wide = span_of(p->levels[i].page, p->levels[i].at);
+		span.from = span.from ? span.from : wide.from;
+		span.to = span.to ? span.to : wide.to;
+	}
+	return span;
+}
+
 /* The page below the last level in use. */
 static const uint8_t *below(struct kv_finger *p)
 {
 	const struct kv_finger_level *level = &p->levels[p->depth - 1];
-	const uint8_t *child = child_at(p->map, &p->tree, level->page, level->at, p->depth - 1);
-	/* a page that is in two places would be freed twice */
-	if (child && p->own && !is_within(child, &p->tree, p->depth + 1 == p->tree.depth, span_of(level->page, level->at)))
-		return damaged(p->map, page_no(child), "its keys belong to another place"), NULL;
+	struct span span = span_below(p);
+	const uint8_t *child = page_at(p->map, &p->tree, kv_node_child(kv_page_node(level->page, level->at)), p->depth, span);
+	/* sound where it was come to before, but this may be another way */
+	if (child && p->strict && !is_within(child, &p->tree, p->depth + 1 == p->tree.depth, span))
+		return damaged(p->map, page_no(child), ELSEWHERE), NULL;
 	return child;
 }
 
@@ -329,7 +354,7 @@ static int begin(struct kv_finger *p, enum side side, const void *key, size_t le
 {
 	p->depth = 0;
 	int r = check_depth(p->map, &p->tree);
-	return r ? r : go_down(p, page_at(p->map, &p->tree, p->tree.root, 0, (struct span){0}), side, key, len);
+	return r ? r : go_down(p, root_of(p->map, &p->tree), side, key, len);
 }
 
 /* Beyond the last page in use, or (back) before it: from there to a leaf. */
@@ -355,7 +380,7 @@ static int next_leaf(struct kv_finger *p, bool back)
 		return r;
 	level = &p->levels[p->depth - 1];
 	int c = compare(p->tree.numbers, kv_page_node(level->page, level->at), old);
-	return (back ? c < 0 : c > 0) ? 0 : nowhere(p, damaged(p->map, page_no(level->page), "its keys belong to another place"));
+	return (back ? c < 0 : c > 0) ? 0 : nowhere(p, damaged(p->map, page_no(level->page), ELSEWHERE));
 }
 
 int kv_finger_next(struct kv_finger *p)
@@ -389,7 +414,7 @@ static int compare_key(const struct kv_finger *p, const void *key, size_t len)
 
 static int beside(struct kv_finger *p)
 {
-	return nowhere(p, damaged(p->map, page_no(p->levels[p->tree.depth - 1].page), "its keys belong to another place"));
+	return nowhere(p, damaged(p->map, page_no(p->levels[p->tree.depth - 1].page), ELSEWHERE));
 }
 
 /* To the first record at or after the key.  Where that is at the edge of a leaf, the leaf beside it shows whether the branch pages led right (M4). */
@@ -435,17 +460,20 @@ int kv_finger_get(struct kv_finger *p, bool value, struct kv_record *ret)
 
 /* ---- trees ---- */
 
-/* Are all records of a leaf sound, as far as they are in it? */
+/* Are all records of a leaf sound, as far as they are in it?  Where that is known, one tells that they are of this tree. */
 static int check_leaf(struct kv_map *m, const struct kv_tree *t, const uint8_t *page, kv_sound_fn *sound)
 {
 	struct kv_map_part *part = part_of(m, page_no(page));
-	if (part && has_bit(part->whole, page_no(page)))
-		return 0;
+	bool known = part && has_bit(part->whole, page_no(page));
 	for (unsigned i = 0; i < kv_page_count(page); i++) {
 		const struct kv_lmdb_node *node = kv_page_node(page, i);
 		struct kv_bytes key = {node->key, node->key_size}, value = {node->key + node->key_size, kv_node_len(node)};
-		if (!node->flags && !sound(t->table, key, value))
+		if (node->flags)
+			continue;
+		if (!sound(t->table, key, value))
 			return damaged(m, page_no(page), "a record in it does not match its sum");
+		if (known)
+			return 0;
 	}
 	if (part)
 		set_bit(part->whole, page_no(page));
@@ -456,6 +484,7 @@ int kv_tree_find(struct kv_map *m, const struct kv_tree *t, const void *key, siz
 {
 	struct kv_finger p;
 	kv_finger_init(&p, m, t);
+	p.strict = false; /* of what is found the sum tells whether it is the right one */
 	int r = begin(&p, BY_KEY, key, len);
 	if (r)
 		return r;
@@ -465,7 +494,8 @@ int kv_tree_find(struct kv_map *m, const struct kv_tree *t, const void *key, siz
 	if (!sound)
 		return -ENOENT;
 	r = check_leaf(m, t, level->page, sound);
-	if (r == 0 && (level->at == 0 || level->at == level->n))
+	p.strict = true;
+	if (r == 0)
 		r = seek(&p, key, len);
 	return r == -EUCLEAN ? r : -ENOENT;
 }
@@ -537,7 +567,6 @@ int kv_tree_prepare(struct kv_map *m, const struct kv_tree *t, const void *key, 
 	struct kv_finger p;
 	struct kv_bytes value;
 	kv_finger_init(&p, m, t);
-	p.own = true;
 	int r = begin(&p, BY_KEY, key, len);
 	if (r)
 		return r == -ENOENT ? 0 : r;
@@ -610,7 +639,7 @@ static int own_tree(struct kv_map *m, const struct kv_tree *t, struct owners *o)
 	int r = check_depth(m, t);
 	if (r)
 		return r == -ENOENT ? 0 : r;
-	return own_page(m, t, o, page_at(m, t, t->root, 0, (struct span){0}), 0);
+	return own_page(m, t, o, root_of(m, t), 0);
 }
 
 /* A record of the free tree: how many pages, then their numbers, falling. */

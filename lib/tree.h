@@ -6,8 +6,9 @@
  *  M3  Before LMDB goes into a tree, each page that it may come to has been checked: those on the way to the key; where records get fewer or
  *      smaller, so many beside it as LMDB may join (tree.c says how many); and the list of free pages, from which it takes those that it writes.
  *
- *  M4  That a record is absent is believed only if the records on both sides of its place are where they should be, and all in its leaf
- *      are sound: else it may be one of those whose key rotted, or a branch page may have led past it.
+ *  M4  That a record is absent is believed only if the records on both sides of its place are where they should be, the pages on the way have
+ *      only keys of their range, and all records in its leaf are sound: else it may be one of those whose key rotted, or a branch page may
+ *      have led past it.
  *
  * What others commit meanwhile is written by LMDB, which makes sound pages of sound ones.  Not held up: who changes or cuts the file under a
  * process that has it open. */
@@ -37,7 +38,7 @@ struct kv_map {
 struct kv_tree {
 	uint64_t root; /* KV_NO_PAGE: empty */
 	uint64_t end; /* pages of its state */
-	uint64_t entries; /* as its record says: nobody has counted */
+	uint64_t entries; /* as its record says; of more than one page nobody has counted */
 	uint16_t depth;
 	uint16_t table; /* for kv_sound_fn */
 	bool numbers; /* keys are integers in the machine's order: the free tree */
@@ -81,7 +82,7 @@ int kv_map_check(struct kv_map *map, const struct kv_tree *free, const struct kv
 struct kv_finger {
 	struct kv_map *map;
 	struct kv_tree tree;
-	bool own; /* each page's keys are looked at again where it comes to it */
+	bool strict; /* wherever it comes to, the page's range is compared again */
 	unsigned depth; /* levels in use; 0: it is nowhere */
 	struct kv_finger_level {
 		const uint8_t *page;

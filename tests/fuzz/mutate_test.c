@@ -105,13 +105,14 @@ static void run_in_child(unsigned worker, unsigned long number)
 
 static void report(struct tally *sum)
 {
-	printf("\t%-10s %6s %7s %8s %7s %8s %6s %6s %8s %8s %7s %5s\n", "", "cases", "refused", "fine", "errors", "missing",
-		"stale", "wrong", "written", "refused", "crashes", "hangs");
+	printf("\t%-10s %6s %7s %8s %7s %8s %6s %6s %7s %6s %8s %8s %8s %7s %5s\n", "", "cases", "refused", "fine", "errors",
+		"missing", "stale", "wrong", "listing", "older", "unknown", "written", "refused", "crashes", "hangs");
 	for (unsigned i = 0; i <= mutation_count; i++) {
 		const struct tally *t = i < mutation_count ? &shared->kinds[i] : sum;
-		printf("\t%-10s %6ld %7ld %8ld %7ld %8ld %6ld %6ld %8ld %8ld %7ld %5ld\n",
+		printf("\t%-10s %6ld %7ld %8ld %7ld %8ld %6ld %6ld %7ld %6ld %8ld %8ld %8ld %7ld %5ld\n",
 			i < mutation_count ? mutations[i].name : "all", t->cases, t->refused, t->fine, t->errors, t->missing,
-			t->stale, t->wrong, t->written, t->unwritten, t->crashes, t->hangs);
+			t->stale, t->wrong, t->falsely_listed, t->older, t->unknown, t->written, t->unwritten, t->crashes,
+			t->hangs);
 		_Atomic long *to = (_Atomic long *)sum;
 		for (size_t f = 0; i < mutation_count && f < sizeof *t / sizeof *to; f++)
 			to[f] += ((const _Atomic long *)t)[f];
@@ -141,7 +142,9 @@ static void test_unharmed(void **state)
 	snprintf(path, sizeof path, "%s/unharmed", directory);
 	image_store(&original, path);
 	victim_use(path, false, true, &t, &stage);
-	assert_int_equal(t.refused + t.errors + t.missing + t.stale + t.wrong + t.unwritten + t.found + t.hangs, 0);
+	assert_int_equal(
+		t.refused + t.errors + t.missing + t.stale + t.wrong + t.unwritten + t.found + t.falsely_listed + t.older + t.hangs,
+		0);
 	assert_true(t.fine > 500 && t.written > 50 && t.listed > 250);
 }
 
@@ -173,7 +176,7 @@ static void test_mutations(void **state)
 	report(&sum);
 	assert_int_equal(failed, 0);
 	assert_int_equal(sum.cases, cases);
-	assert_int_equal(sum.wrong + sum.crashes + sum.hangs, 0);
+	assert_int_equal(sum.missing + sum.stale + sum.wrong + sum.falsely_listed + sum.crashes + sum.hangs, 0);
 }
 
 int main(void)

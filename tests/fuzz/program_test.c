@@ -2,6 +2,7 @@
  * time and by no signal, nor by its guard against one; and a value that it gives is one that was stored.
  *
  * KVFS_FUZZ_PROGRAMS=1000 for the long run.  A number that failed: KVFS_FUZZ_FIRST=N KVFS_FUZZ_PROGRAMS=1, with its KVFS_SEED. */
+#include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
 #include <signal.h>
@@ -76,20 +77,35 @@ static void compare(int n, const char *door, const void *data, size_t len)
 	seen.fine++;
 }
 
+static void compare_output(int n)
+{
+	struct image got = image_load(output);
+	compare(n, "get", got.data, got.len);
+	free(got.data);
+}
+
+static void be_told_absent(int n, const char *door)
+{
+	if (!forged)
+		fail_msg("case %lu: %s: key %d is said to be absent", number, door, n);
+	seen.errors++;
+}
+
 static void use_commands(void)
 {
 	char key[80];
+	int status;
 	run("ls", "-lR");
 	for (int i = 0; i < GETS; i++) {
 		int n = (int)((number * 31 + (unsigned)i * 37) % VICTIM_KEYS);
 		victim_key(n, key);
-		if (run("get", key)) {
+		status = run("get", key);
+		if (status == 1)
+			be_told_absent(n, "get");
+		else if (status)
 			seen.errors++;
-			continue;
-		}
-		struct image got = image_load(output);
-		compare(n, "get", got.data, got.len);
-		free(got.data);
+		else
+			compare_output(n);
 	}
 	run("check", "--data");
 }
@@ -119,12 +135,14 @@ static void read_file(int n)
 	int fd = open(path, O_RDONLY);
 	while (fd >= 0 && len < sizeof data && (r = read(fd, data + len, sizeof data - len)) > 0)
 		len += (size_t)r;
-	if (fd >= 0)
-		close(fd);
 	if (r == 0)
 		compare(n, "mount", data, len);
+	else if (fd < 0 && errno == ENOENT)
+		be_told_absent(n, "mount");
 	else
 		seen.errors++;
+	if (fd >= 0)
+		close(fd);
 }
 
 static unsigned entries;

@@ -12,7 +12,7 @@
 
 #include "support.h"
 
-enum { ENTRIES_MAX = 100000 };
+enum { ENTRIES_MAX = 100000, LISTING = KVFS_LIST_RECURSIVE | KVFS_LIST_STAT };
 
 static int keys;
 
@@ -70,6 +70,45 @@ static int put(struct kvfs_store *store, int i, int generation)
 	return kvfs_put(store, key, value_of(i, generation), length_of(i, generation), NULL, NULL);
 }
 
+/* ---- listings ---- */
+
+/* What a sound store's listing has: entries, and a sum over their names. */
+static struct listing {
+	long entries;
+	uint64_t names;
+} sound, sound_before; /* it is told from nothing that the state before the last commit was not the newest */
+
+static uint64_t sum_of_name(const char *name)
+{
+	uint64_t sum = UINT64_C(14695981039346656037);
+	for (; *name; name++)
+		sum = (sum ^ (uint8_t)*name) * UINT64_C(1099511628211);
+	return sum;
+}
+
+/* The error that the listing ended with. */
+static int list_all(struct kvfs_store *store, unsigned flags, struct listing *ret)
+{
+	struct kvfs_list_options opt = {.size = sizeof opt, .flags = flags};
+	struct kvfs_cursor *cur;
+	struct kvfs_entry entry;
+	char buf[4096];
+	int r = kvfs_list(store, "", &opt, &cur);
+	*ret = (struct listing){0};
+	if (r)
+		return r;
+	while (ret->entries < ENTRIES_MAX && (r = kvfs_cursor_next(cur, &entry)) == 1) {
+		ret->entries++;
+		ret->names += sum_of_name(entry.key);
+		if (kvfs_listxattr(store, entry.key, buf, sizeof buf) > 0)
+			(void)!kvfs_getxattr(store, entry.key, buf, buf, sizeof buf);
+		if (S_ISLNK(entry.st.mode))
+			(void)!kvfs_readlink(store, entry.key, buf, sizeof buf);
+	}
+	kvfs_cursor_close(cur);
+	return r;
+}
+
 /* ---- making it ---- */
 
 /* A little of all that a store can have. */
@@ -122,12 +161,21 @@ void victim_build(const char *path, int n)
 		char key[40];
 		sprintf(key, "gone/%d", i);
 		assert_ok(kvfs_put(store, key, path, strlen(path), NULL, NULL));
+		assert_ok(list_all(store, LISTING, &sound_before));
 		assert_ok(kvfs_del(store, key));
 	}
+	assert_ok(list_all(store, LISTING, &sound));
 	kvfs_close(store);
 }
 
 /* ---- using it ---- */
+
+static void blame(const char *key, const char *what, _Atomic long *count, bool forged)
+{
+	++*count;
+	if (!forged)
+		dprintf(1, "%s: %s\n", key, what);
+}
 
 static void read_all(struct kvfs_store *store, bool forged, bool changed, struct tally *t)
 {
@@ -138,40 +186,38 @@ static void read_all(struct kvfs_store *store, bool forged, bool changed, struct
 		victim_key(i, key);
 		int r = kvfs_get(store, key, &got, &len);
 		if (r == -ENOENT || r == -ENOTDIR)
-			t->missing++;
+			blame(key, "absent", forged ? &t->unknown : &t->missing, forged);
 		else if (r)
 			t->errors++;
 		else if (is_value(got, len, i, generation_of(i)) || (changed && i % 10 == 4 && is_value(got, len, i, 2)))
 			t->fine++;
 		else if (is_value(got, len, i, 0))
-			t->stale++;
+			blame(key, "old", forged ? &t->unknown : &t->stale, forged);
 		else if (!forged)
-			t->wrong++;
+			blame(key, "wrong", &t->wrong, forged);
 		if (r == 0)
 			free(got);
 	}
 }
 
-static void list_all(struct kvfs_store *store, unsigned flags, struct tally *t)
+static bool is_listing(const struct listing *a, const struct listing *b)
 {
-	struct kvfs_list_options opt = {.size = sizeof opt, .flags = flags};
-	struct kvfs_cursor *cur;
-	struct kvfs_entry entry;
-	char buf[4096];
-	long n = 0;
-	if (kvfs_list(store, "", &opt, &cur))
-		return;
-	while (n < ENTRIES_MAX && kvfs_cursor_next(cur, &entry) == 1) {
-		n++;
-		if (kvfs_listxattr(store, entry.key, buf, sizeof buf) > 0)
-			(void)!kvfs_getxattr(store, entry.key, buf, buf, sizeof buf);
-		if (S_ISLNK(entry.st.mode))
-			(void)!kvfs_readlink(store, entry.key, buf, sizeof buf);
-	}
-	kvfs_cursor_close(cur);
-	t->listed += n;
-	if (n == ENTRIES_MAX) /* it goes in circles */
+	return a->entries == b->entries && a->names == b->names;
+}
+
+static void judge_listing(int r, const struct listing *seen, bool forged, struct tally *t)
+{
+	t->listed += seen->entries;
+	if (seen->entries == ENTRIES_MAX) /* it goes in circles */
 		t->hangs++;
+	else if (r || forged || is_listing(seen, &sound))
+		return;
+	else if (is_listing(seen, &sound_before))
+		t->older++;
+	else {
+		t->falsely_listed++;
+		dprintf(1, "the listing has %ld entries, not %ld\n", seen->entries, sound.entries);
+	}
 }
 
 static void look_around(struct kvfs_store *store)
@@ -245,6 +291,7 @@ void victim_use(const char *path, bool forged, bool check_first, struct tally *t
 {
 	struct kvfs_options opt = {.size = sizeof opt, .durability = KVFS_NONE};
 	struct kvfs_store *store;
+	struct listing listing;
 	*stage = "check";
 	if (check_first)
 		check(path, t);
@@ -256,7 +303,8 @@ void victim_use(const char *path, bool forged, bool check_first, struct tally *t
 	*stage = "read";
 	read_all(store, forged, false, t);
 	*stage = "list";
-	list_all(store, KVFS_LIST_RECURSIVE | KVFS_LIST_STAT | (check_first ? KVFS_LIST_REVERSE : 0), t);
+	int r = list_all(store, LISTING | (check_first ? KVFS_LIST_REVERSE : 0), &listing);
+	judge_listing(r, &listing, forged, t);
 	*stage = "look";
 	look_around(store);
 	*stage = "change";

@@ -9,8 +9,10 @@
 struct tally {
 	_Atomic long cases, refused; /* not opened */
 	_Atomic long fine, errors, missing, stale, wrong; /* values read */
+	_Atomic long unknown; /* absent or old, and forged */
 	_Atomic long written, unwritten; /* changes tried */
 	_Atomic long listed, found; /* entries; findings of kvfs_check() */
+	_Atomic long older, falsely_listed; /* listings that ended well, of the state before, or of other entries than there were */
 	_Atomic long crashes, hangs;
 };
 

@@ -109,7 +109,7 @@ static int setup(void **state)
 	make_page(w, FREE, KV_PAGE_LEAF);
 	add_free(w, 5, (uint64_t[]){11, 10}, 2);
 	w->tree = (struct kv_tree){.root = BRANCH, .depth = 2, .end = PAGES, .table = 7};
-	w->free = (struct kv_tree){.root = FREE, .depth = 1, .end = PAGES, .numbers = true};
+	w->free = (struct kv_tree){.root = FREE, .depth = 1, .end = PAGES, .entries = 1, .numbers = true};
 	assert_ok(kv_map_open(&w->map, w->fd, PAGE, 1 << 20));
 	kv_map_set_base(&w->map, w->file, 0);
 	*state = w;
@@ -329,6 +329,51 @@ static void test_absence(void **state)
 	assert_err(find(w, "key18"), -EUCLEAN);
 }
 
+/* A page that is known from its own place is led to from another. */
+static void test_another_way(void **state)
+{
+	struct world *w = *state;
+	int n;
+	assert_ok(find(w, "key34"));
+	spoil_child_other(w);
+	assert_err(find(w, "key24"), -EUCLEAN);
+	assert_err(walk(w, false, &n), -EUCLEAN);
+	assert_int_equal(n, 5);
+	assert_ok(find(w, "key34"));
+}
+
+/* So is a leaf of another tree, all of whose records are sound there. */
+static bool none_sound(unsigned table, struct kv_bytes key, struct kv_bytes value)
+{
+	(void)table, (void)key, (void)value;
+	return false;
+}
+
+static void test_leaf_of_another_tree(void **state)
+{
+	struct world *w = *state;
+	struct kv_record rec;
+	assert_err(find(w, "key15"), -ENOENT);
+	assert_err(find(w, "key15"), -ENOENT);
+	assert_err(kv_tree_find(&w->map, &w->tree, "key15", 5, none_sound, &rec), -EUCLEAN);
+}
+
+/* Of a tree of one page it is known how many records it has. */
+static void test_count(void **state)
+{
+	struct world *w = *state;
+	w->tree.root = LEAF;
+	w->tree.depth = 1;
+	w->tree.entries = 5;
+	assert_ok(find(w, "key14"));
+	assert_ok(check(w));
+	w->tree.entries = 4;
+	assert_err(find(w, "key14"), -EUCLEAN);
+	assert_err(find(w, "key13"), -EUCLEAN);
+	assert_err(prepare(w, "key14"), -EUCLEAN);
+	assert_err(check(w), -EUCLEAN);
+}
+
 /* Who takes from a leaf may come past leaves that have little; who puts more does not. */
 static void test_how_far_lmdb_may_come(void **state)
 {
@@ -411,6 +456,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_depth, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_circles, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_absence, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_another_way, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_leaf_of_another_tree, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_count, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_how_far_lmdb_may_come, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_values, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_keys_that_are_no_numbers, setup, teardown),
