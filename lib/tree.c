@@ -318,6 +318,8 @@ static struct span span_below(const struct kv_finger *p)
 		struct span wide = span_of(p->levels[i].page, p->levels[i].at);
 		span.from = span.from ? span.from : wide.from;
 		span.to = span.to ? span.to : wide.to;
+		if (!p->map->base) /* of the pages that are read, those further up are gone */
+			break;
 	}
 	return span;
 }

@@ -342,6 +342,27 @@ static void test_another_way(void **state)
 	assert_ok(find(w, "key34"));
 }
 
+/* Before the map is known, of a deeper tree: two pages are kept, whatever the way down. */
+static void test_pages_that_are_read(void **state)
+{
+	struct world *w = *state;
+	struct kv_map map;
+	struct kv_record rec;
+	char key[8];
+	make_page(w, SPARE, KV_PAGE_BRANCH);
+	add_child(w, SPARE, "", BRANCH);
+	add_child(w, SPARE, "key40", BRANCH);
+	w->tree.root = SPARE;
+	w->tree.depth = 3;
+	assert_ok(kv_map_open(&map, w->fd, PAGE, 1 << 20));
+	for (int i = 10; i < 40; i++) {
+		sprintf(key, "key%d", i);
+		if (i != 28)
+			assert_err(kv_tree_find(&map, &w->tree, key, 5, NULL, &rec), i % 2 ? -ENOENT : 0);
+	}
+	kv_map_close(&map);
+}
+
 /* So is a leaf of another tree, all of whose records are sound there. */
 static bool none_sound(unsigned table, struct kv_bytes key, struct kv_bytes value)
 {
@@ -457,6 +478,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_circles, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_absence, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_another_way, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_pages_that_are_read, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_leaf_of_another_tree, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_count, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_how_far_lmdb_may_come, setup, teardown),
