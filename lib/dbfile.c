@@ -62,38 +62,27 @@ static bool tree_fits(const struct kv_pages *p, const struct kv_lmdb_tree *tree,
 	return r == 0 && !f->bad;
 }
 
-static int check_newest(int fd, const struct kv_lmdb_meta *m, uint32_t page_size, struct kvfs_error *err)
+enum { LOOKS = 100 }; /* at both meta pages and what the newest leads to, between which others may commit */
+
+static int check_newest(int fd, uint32_t page_size, bool whole, struct kvfs_error *err)
 {
 	struct stat st;
 	struct kv_pages p;
 	if (fstat(fd, &st))
 		return kv_explain(err, errno, "data.mdb: %s", strerror(errno));
-	int r = kv_pages_open(fd, page_size, 0, &p);
-	if (r)
-		return kv_explain(err, -r, "data.mdb: %s", strerror(-r));
-	uint64_t need = m->last_page + 1;
-	struct fit f = {.audit = {.enter = fit_enter, .fault = fit_fault}, .budget = p.there};
-	if (need > p.there && !(tree_fits(&p, &p.free, &f) && tree_fits(&p, &p.main, &f)))
-		return kv_explain(err, EUCLEAN, "data.mdb is truncated: %llu bytes where it had %llu; restore a backup",
-			(unsigned long long)st.st_size, (unsigned long long)(need * page_size));
-	return 0;
-}
-
-enum { READS = 100 }; /* of both meta pages, between which others may commit */
-
-/* What is wrong with them, or NULL. */
-static const char *read_metas(int fd, uint32_t page_size, struct kv_lmdb_meta ret[2])
-{
-	for (unsigned i = 0; i < READS; i++) {
-		for (unsigned no = 0; no < 2; no++)
-			if (pread(fd, &ret[no], sizeof ret[no], (off_t)no * page_size) != sizeof ret[no] ||
-				!kv_lmdb_meta_is_sound(&ret[no]) || ret[no].free.pad != page_size ||
-				ret[no].last_page >= PAGES_MAX) /* LMDB maps at least as much */
-				return "a meta page is not one";
-		if (kv_lmdb_metas_follow(ret))
-			return NULL;
+	for (unsigned i = 0; i < LOOKS && (i == 0 || p.unsure); i++) {
+		int r = kv_pages_open(fd, page_size, 0, &p);
+		if (r)
+			return kv_explain(err, -r, "data.mdb: %s", strerror(-r));
 	}
-	return "its meta pages are not of transactions that follow each other";
+	struct fit f = {.audit = {.enter = fit_enter, .fault = fit_fault}, .budget = p.there};
+	if (whole && p.end > p.there && !(tree_fits(&p, &p.free, &f) && tree_fits(&p, &p.main, &f)))
+		return kv_explain(err, EUCLEAN, "data.mdb is truncated: %llu bytes where it had %llu; restore a backup",
+			(unsigned long long)st.st_size, (unsigned long long)(p.end * page_size));
+	if (p.unsure)
+		return kv_explain(err, EUCLEAN,
+			"data.mdb is damaged: its meta pages are not of states that follow each other; restore a backup");
+	return 0;
 }
 
 int kv_dbfile_check(int dirfd, bool metas_only, struct kvfs_error *err)
@@ -123,10 +112,12 @@ int kv_dbfile_check(int dirfd, bool metas_only, struct kvfs_error *err)
 		return kv_explain(err, EMEDIUMTYPE,
 			"data.mdb has pages of %u bytes, this machine %ld; move it with export and import", page_size,
 			sysconf(_SC_PAGESIZE));
-	const char *why = read_metas(fd, page_size, meta);
-	if (why)
-		return kv_explain(err, EUCLEAN, "data.mdb is damaged: %s; restore a backup", why);
-	return metas_only ? 0 : check_newest(fd, &meta[meta[1].txnid > meta[0].txnid], page_size, err);
+	n = pread(fd, &meta[1], sizeof meta[1], page_size);
+	/* LMDB maps at least as much as there is said to be */
+	if (n < (ssize_t)sizeof meta[1] || !kv_lmdb_meta_is_sound(&meta[0]) || !kv_lmdb_meta_is_sound(&meta[1]) ||
+		meta[1].free.pad != page_size || kv_max(meta[0].last_page, meta[1].last_page) >= PAGES_MAX)
+		return kv_explain(err, EUCLEAN, "data.mdb is damaged: a meta page is not one; restore a backup");
+	return check_newest(fd, page_size, !metas_only, err);
 }
 
 int kv_dbfile_reserve_lock(int dirfd, mode_t mode, struct kvfs_error *err)

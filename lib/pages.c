@@ -17,38 +17,6 @@ static int read_at(const struct kv_pages *p, uint64_t page, void *buf, size_t le
 	return n == (ssize_t)len ? 0 : kv_fail(EUCLEAN);
 }
 
-int kv_pages_open(int fd, uint32_t page_size, uint64_t txnid, struct kv_pages *ret)
-{
-	struct kv_lmdb_meta metas[2], best = {0};
-	bool found = false;
-	*ret = (struct kv_pages){.fd = fd, .page_size = page_size};
-	for (uint64_t i = 0; i < 2; i++) {
-		const struct kv_lmdb_meta *m = &metas[i];
-		int r = read_at(ret, i, &metas[i], sizeof *m);
-		if (r == -EIO)
-			return r;
-		if (r || !kv_lmdb_meta_is_sound(m) || m->free.pad != page_size)
-			continue;
-		ret->metas++;
-		if (txnid ? m->txnid != txnid : found && m->txnid <= best.txnid)
-			continue;
-		best = *m;
-		found = true;
-	}
-	if (!found)
-		return -ENOENT;
-	struct stat st;
-	if (fstat(fd, &st))
-		return kv_fail(EIO);
-	ret->unsure = ret->metas == 2 && txnid == 0 && !kv_lmdb_metas_follow(metas); /* else others may commit meanwhile */
-	ret->end = best.last_page + 1;
-	ret->there = kv_min(ret->end, (uint64_t)st.st_size / page_size);
-	ret->txnid = best.txnid;
-	ret->free = best.free;
-	ret->main = best.main;
-	return 0;
-}
-
 /* ---- one page ---- */
 
 static struct kv_lmdb_page head_of(const uint8_t *page)
@@ -390,4 +358,69 @@ int kv_scan_value(struct kv_scan *s, struct kv_bytes *ret)
 	int r = read_at(s->pages, page, s->big, s->len + HEADER);
 	*ret = (struct kv_bytes){s->big + HEADER, s->len};
 	return r;
+}
+
+/* ---- states ---- */
+
+/* Is the page among those that the newest transaction freed?  1, 0, -ENOMEM. */
+static int is_freed(const struct kv_pages *p, uint64_t page)
+{
+	struct kv_scan s;
+	struct kv_bytes v;
+	uint64_t n = 0, freed;
+	bool is = false;
+	int r = kv_scan_open(&s, p, &p->free, NULL);
+	if (r == 0)
+		r = kv_scan_seek(&s, &p->txnid, sizeof p->txnid);
+	if (r == 0)
+		r = kv_scan_next(&s);
+	if (r == 1 && s.key.len == sizeof p->txnid && memcmp(s.key.data, &p->txnid, s.key.len) == 0 &&
+		s.len <= p->there * sizeof n && kv_scan_value(&s, &v) == 0 && v.len >= sizeof n) {
+		memcpy(&n, v.data, sizeof n);
+		for (uint64_t i = 1; i <= kv_min(n, v.len / sizeof n - 1) && !is; i++) {
+			memcpy(&freed, (const uint8_t *)v.data + i * sizeof n, sizeof freed);
+			is = freed == page;
+		}
+	}
+	kv_scan_close(&s);
+	return r < 0 ? r : is;
+}
+
+/* A transaction writes the root of the main tree anew and lists the old one as free, under its number.  So the state before it can be told, and a
+ * number that rotted makes no older state the newest.  One that was copied or put back stands in both meta pages. */
+static int compare_states(struct kv_pages *p, const struct kv_lmdb_meta *other)
+{
+	int r = other->main.root == p->main.root || other->main.root == KV_NO_PAGE ? 1 : is_freed(p, other->main.root);
+	p->unsure = r == 0;
+	return r < 0 ? r : 0;
+}
+
+int kv_pages_open(int fd, uint32_t page_size, uint64_t txnid, struct kv_pages *ret)
+{
+	struct kv_lmdb_meta metas[2];
+	const struct kv_lmdb_meta *best = NULL;
+	*ret = (struct kv_pages){.fd = fd, .page_size = page_size};
+	for (uint64_t i = 0; i < 2; i++) {
+		const struct kv_lmdb_meta *m = &metas[i];
+		int r = read_at(ret, i, &metas[i], sizeof *m);
+		if (r == -EIO)
+			return r;
+		if (r || !kv_lmdb_meta_is_sound(m) || m->free.pad != page_size)
+			continue;
+		ret->metas++;
+		if (txnid ? m->txnid != txnid : best && m->txnid <= best->txnid)
+			continue;
+		best = m;
+	}
+	if (!best)
+		return -ENOENT;
+	struct stat st;
+	if (fstat(fd, &st))
+		return kv_fail(EIO);
+	ret->end = best->last_page + 1;
+	ret->there = kv_min(ret->end, (uint64_t)st.st_size / page_size);
+	ret->txnid = best->txnid;
+	ret->free = best->free;
+	ret->main = best->main;
+	return txnid || ret->metas < 2 ? 0 : compare_states(ret, &metas[best == metas]);
 }

@@ -57,14 +57,6 @@ static inline bool kv_lmdb_meta_is_sound(const struct kv_lmdb_meta *m)
 	       m->txnid < KV_TXNID_MAX;
 }
 
-/* LMDB writes its two meta pages in turn, one for each transaction, so a page has every other number, and they are one apart; in a new file both
- * have 0.  Else a number rotted, and an older state may pass for the newest. */
-static inline bool kv_lmdb_metas_follow(const struct kv_lmdb_meta metas[2])
-{
-	uint64_t a = metas[0].txnid, b = metas[1].txnid;
-	return (a == 0 && b == 0) || (a % 2 == 0 && (b == a + 1 || b + 1 == a));
-}
-
 static inline unsigned kv_page_count(const uint8_t *page)
 {
 	struct kv_lmdb_page head;
@@ -113,11 +105,12 @@ struct kv_pages {
 		there; /* of these, pages that the file has: LMDB does not write those that it allocated and dropped in one transaction */
 	uint64_t txnid;
 	unsigned metas; /* sound meta pages, of two */
-	bool unsure; /* both are, and it cannot be told which is the newest */
+	bool unsure; /* both are, and the other does not tell of the state before: a number rotted, and this may not be the newest */
 	struct kv_lmdb_tree free, main;
 };
 
-/* The state of transaction `txnid`, or (0) the newest one that has a sound meta page.  -ENOENT none does · -EIO */
+/* The state of transaction `txnid`, or (0) the newest one that has a sound meta page; `unsure` is told of that alone, and others must
+ * not commit meanwhile.  -ENOENT none does · -EIO · -ENOMEM */
 int kv_pages_open(int fd, uint32_t page_size, uint64_t txnid, struct kv_pages *ret);
 
 /* Reads a page of a tree and checks it.  0, -EUCLEAN with why, -EIO with why. */
