@@ -194,7 +194,7 @@ int kv_check_pages(struct kv_check *c)
 		kv_check_found(c, KVFS_FINDING_LOST, NULL, "one of the two meta pages is damaged: the newest changes may be gone");
 	if (c->pages->unsure)
 		kv_check_found(c, KVFS_FINDING_LOST, NULL,
-			"the two meta pages are not of states that follow each other: the newest changes may be gone");
+			"the two meta pages are not of transactions that follow each other: the newest changes may be gone");
 	/* the free list last: what it has wrongly is a page of a tree that its readers may trust */
 	int r = walk_main(&w);
 	if (r == 0)

@@ -81,7 +81,7 @@ static int check_newest(int fd, uint32_t page_size, bool whole, struct kvfs_erro
 			(unsigned long long)st.st_size, (unsigned long long)(p.end * page_size));
 	if (p.unsure)
 		return kv_explain(err, EUCLEAN,
-			"data.mdb is damaged: its meta pages are not of states that follow each other; restore a backup");
+			"data.mdb is damaged: its meta pages are not of transactions that follow each other; restore a backup");
 	return 0;
 }
 

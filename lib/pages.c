@@ -362,37 +362,28 @@ int kv_scan_value(struct kv_scan *s, struct kv_bytes *ret)
 
 /* ---- states ---- */
 
-/* Is the page among those that the newest transaction freed?  1, 0, -ENOMEM. */
-static int is_freed(const struct kv_pages *p, uint64_t page)
+/* LMDB writes its two meta pages in turn, one for each transaction; in a new file both have 0. */
+static bool are_in_turn(const struct kv_lmdb_meta metas[2])
+{
+	uint64_t a = metas[0].txnid, b = metas[1].txnid;
+	return (a == 0 && b == 0) || (a % 2 == 0 && (b == a + 1 || b + 1 == a));
+}
+
+/* Is what the state's transaction freed listed under its number?  A copy has nothing free.  1, 0, -ENOMEM. */
+static int has_its_number(const struct kv_pages *p)
 {
 	struct kv_scan s;
-	struct kv_bytes v;
-	uint64_t n = 0, freed;
-	bool is = false;
+	if (p->free.root == KV_NO_PAGE)
+		return 1;
 	int r = kv_scan_open(&s, p, &p->free, NULL);
 	if (r == 0)
 		r = kv_scan_seek(&s, &p->txnid, sizeof p->txnid);
 	if (r == 0)
 		r = kv_scan_next(&s);
-	if (r == 1 && s.key.len == sizeof p->txnid && memcmp(s.key.data, &p->txnid, s.key.len) == 0 &&
-		s.len <= p->there * sizeof n && kv_scan_value(&s, &v) == 0 && v.len >= sizeof n) {
-		memcpy(&n, v.data, sizeof n);
-		for (uint64_t i = 1; i <= kv_min(n, v.len / sizeof n - 1) && !is; i++) {
-			memcpy(&freed, (const uint8_t *)v.data + i * sizeof n, sizeof freed);
-			is = freed == page;
-		}
-	}
+	if (r == 1)
+		r = s.key.len == sizeof p->txnid && memcmp(s.key.data, &p->txnid, s.key.len) == 0;
 	kv_scan_close(&s);
-	return r < 0 ? r : is;
-}
-
-/* A transaction writes the root of the main tree anew and lists the old one as free, under its number.  So the state before it can be told, and a
- * number that rotted makes no older state the newest.  One that was copied or put back stands in both meta pages. */
-static int compare_states(struct kv_pages *p, const struct kv_lmdb_meta *other)
-{
-	int r = other->main.root == p->main.root || other->main.root == KV_NO_PAGE ? 1 : is_freed(p, other->main.root);
-	p->unsure = r == 0;
-	return r < 0 ? r : 0;
+	return r;
 }
 
 int kv_pages_open(int fd, uint32_t page_size, uint64_t txnid, struct kv_pages *ret)
@@ -422,5 +413,9 @@ int kv_pages_open(int fd, uint32_t page_size, uint64_t txnid, struct kv_pages *r
 	ret->txnid = best->txnid;
 	ret->free = best->free;
 	ret->main = best->main;
-	return txnid || ret->metas < 2 ? 0 : compare_states(ret, &metas[best == metas]);
+	if (txnid || ret->metas < 2)
+		return 0;
+	int r = are_in_turn(metas) ? has_its_number(ret) : 0;
+	ret->unsure = r == 0;
+	return r < 0 ? r : 0;
 }

@@ -105,7 +105,7 @@ struct kv_pages {
 		there; /* of these, pages that the file has: LMDB does not write those that it allocated and dropped in one transaction */
 	uint64_t txnid;
 	unsigned metas; /* sound meta pages, of two */
-	bool unsure; /* both are, and the other does not tell of the state before: a number rotted, and this may not be the newest */
+	bool unsure; /* both are, and the number of a transaction rotted: this may not be the newest */
 	struct kv_lmdb_tree free, main;
 };
 

@@ -301,31 +301,27 @@ static void test_last_transaction(void **state)
 	free(data);
 }
 
-/* The number of one of the two states rots: either the newest is the newest still, or it is told. */
+/* The number of one of the two transactions rots: it is told.  Not if the newest state has that of the one before the other then, for so does a
+ * commit whose last write failed. */
 static void test_rotted_transaction(void **state)
 {
 	struct api *a = *state;
 	char file[200];
 	size_t len;
-	static const int errors[] = {-1000, -3, -2, -1, 1, 2, 3, 4, 1000};
-	uint64_t good[2], bad;
+	static const int errors[] = {-1000, -4, -3, -1, 1, 2, 3, 4, 1000};
+	uint64_t good, bad;
 
 	build(a->path);
 	snprintf(file, sizeof(file), "%s/data.mdb", a->path);
 	char *data = read_all(file, &len);
-	for (unsigned page = 0; page < 2; page++)
-		memcpy(&good[page], data + page * 4096 + 144, sizeof(bad));
 	for (unsigned i = 0; i < 2 * 9; i++) {
-		unsigned page = i % 2;
-		char *at = data + page * 4096 + 144;
-		bad = good[page] + (uint64_t)errors[i / 2];
+		char *at = data + i % 2 * 4096 + 144;
+		memcpy(&good, at, sizeof(good));
+		bad = good + (uint64_t)errors[i / 2];
 		memcpy(at, &bad, sizeof(bad));
 		write_all(file, data, len);
-		if (good[page] > good[!page] || bad > good[!page])
-			assert_open_says(a->path, -EUCLEAN, "meta page");
-		else if (bad < good[!page])
-			assert_int_equal(api_wait(api_fork(look, a->path, 20)), FINE);
-		memcpy(at, &good[page], sizeof(bad));
+		assert_open_says(a->path, -EUCLEAN, "meta page");
+		memcpy(at, &good, sizeof(good));
 	}
 	write_all(file, data, len);
 	free(data);
