@@ -145,6 +145,8 @@ const char *cli_reason(struct cli *cli, const char *key, int error)
 		return fault;
 	if (error == -EISDIR && key && !*key)
 		return "is the root directory, not a value";
+	if (error == -EEXIST && key && cli->store && kvfs_exists(cli->store, key) == 0)
+		return "another program is making it, and asked to be the only one";
 	if (error == -EUCLEAN && cli->store) {
 		damage = (struct kvfs_error){0};
 		kvfs_damage(cli->store, &damage);

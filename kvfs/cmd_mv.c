@@ -48,7 +48,7 @@ static int rename_key(struct cli *cli, const char *src, const char *dst, bool ne
 	case -ENOENT:
 		return cli_fail(cli, src, r);
 	case -EEXIST:
-		return cli_failf(cli, src, "%s exists already; nothing was renamed", cli_quote(to));
+		return cli_failf(cli, src, "to %s: %s; nothing was renamed", cli_quote(to), cli_reason(cli, to, r));
 	case -EINVAL:
 		return cli_failf(cli, src, "a directory cannot move into itself (%s)", cli_quote(to));
 	case -EISDIR:

@@ -37,10 +37,8 @@ static int fail_conflict(struct cli *cli, const char *key, int r, const struct k
 {
 	if (r == -ECANCELED && (opt->flags & KVFS_IF_VERSION))
 		return cli_failf(cli, key, "is not at version %ju (any more); nothing was stored", (uintmax_t)opt->version);
-	if (r == -EEXIST && opt->flags & KVFS_IF_ABSENT && kvfs_exists(cli->store, key) == 1)
-		return cli_failf(cli, key, "the key exists already; nothing was stored");
 	if (r == -EEXIST)
-		return cli_failf(cli, key, "another program is making it, and asked to be the only one; nothing was stored");
+		return cli_failf(cli, key, "%s; nothing was stored", cli_reason(cli, key, r));
 	if (r == -ENOENT) /* not "no such key": put makes keys */
 		return cli_failf(cli, key, "its directory was deleted meanwhile; nothing was stored");
 	return cli_fail(cli, key, r);

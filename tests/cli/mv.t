@@ -24,7 +24,7 @@ d/new/dir/b
 d/x
 $ kvfs put e 5
 $ kvfs mv -n e d/x
-! kvfs: mv 'e': 'd/x' exists already; nothing was renamed
+! kvfs: mv 'e': to 'd/x': the key exists already; nothing was renamed
 [2]
 $ kvfs mv -T e d
 ! kvfs: mv 'e': 'd' is a directory and this is none

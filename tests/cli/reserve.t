@@ -13,8 +13,11 @@ $ reserved 'yes | head -c 5M | kvfs put k'
 $ reserved 'kvfs put k/below v'
 ! kvfs: put 'k/below': another program is making it, and asked to be the only one; nothing was stored
 [1]
+$ reserved 'echo put k v | kvfs apply'
+! kvfs: apply 'k': another program is making it, and asked to be the only one; nothing was applied
+[1]
 $ reserved 'kvfs mv x k'
-! kvfs: mv 'x': 'k' exists already; nothing was renamed
+! kvfs: mv 'x': to 'k': another program is making it, and asked to be the only one; nothing was renamed
 [1]
 $ reserved 'kvfs get k; kvfs put other v'
 ! kvfs: get 'k': no such key
