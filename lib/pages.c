@@ -378,7 +378,9 @@ static int has_its_number(const struct kv_pages *p)
 	int r = kv_scan_open(&s, p, &p->free, NULL);
 	if (r == 0)
 		r = kv_scan_seek(&s, &p->txnid, sizeof p->txnid);
-	if (r == 0)
+	/* only in the leaf where it belongs: of a crafted tree the ways to others may have no end */
+	const struct kv_scan_level *leaf = r == 0 && s.depth && s.depth == s.tree.depth ? &s.levels[s.depth - 1] : NULL;
+	if (leaf && leaf->at < leaf->n)
 		r = kv_scan_next(&s);
 	if (r == 1)
 		r = s.key.len == sizeof p->txnid && memcmp(s.key.data, &p->txnid, s.key.len) == 0;
