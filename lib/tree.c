@@ -234,7 +234,7 @@ static const uint8_t *child_at(struct kv_map *m, const struct kv_tree *t, const 
 
 static int check_depth(struct kv_map *m, const struct kv_tree *t)
 {
-	if (t->root == KV_NO_PAGE)
+	if (t->root == KV_NO_PAGE && !t->depth && !t->entries)
 		return -ENOENT;
 	return t->depth && t->depth <= KV_DEPTH_MAX ? 0 : damaged(m, t->root, "its tree has no sound depth");
 }

@@ -292,7 +292,12 @@ static void test_depth(void **state)
 	w->tree.root = 0;
 	assert_err(find(w, "key14"), -EUCLEAN);
 	w->tree.root = KV_NO_PAGE;
-	assert_err(find(w, "key14"), -ENOENT);
+	for (uint16_t depth = 0; depth < 2; depth++)
+		for (uint64_t entries = 0; entries < 2; entries++) {
+			w->tree.depth = depth;
+			w->tree.entries = entries;
+			assert_err(find(w, "key14"), depth || entries ? -EUCLEAN : -ENOENT);
+		}
 }
 
 /* Two pages that lead to each other's keys in turn: a walk ends. */
@@ -469,6 +474,37 @@ static void test_free_lists(void **state)
 	assert_err(kv_tree_count_free(&w->map, &w->free, &pages, &txns), -EUCLEAN);
 }
 
+/* Branch pages, each with the next one as every child, above a leaf with smaller numbers than are looked for: that does not go through all of
+ * the ways down. */
+static void test_newest_in_circles(void **state)
+{
+	struct world *w = *state;
+	struct kv_pages pages;
+	const uint64_t small = 1, large = 100;
+	enum { TOP = 2, DEPTH = 8 };
+	for (uint64_t no = TOP; no < TOP + DEPTH - 1; no++) {
+		make_page(w, no, KV_PAGE_BRANCH);
+		for (int i = 0; i < 200; i++)
+			add(w, no, &large, sizeof large, "", 0)->lo = (uint16_t)(no + 1);
+	}
+	make_page(w, TOP + DEPTH - 1, KV_PAGE_LEAF);
+	add(w, TOP + DEPTH - 1, &small, sizeof small, "", 0);
+	for (uint64_t no = 0; no < 2; no++) {
+		struct kv_lmdb_meta meta = {.head = {.page_no = no, .flags = KV_PAGE_META},
+			.magic = KV_META_MAGIC,
+			.version = KV_META_VERSION,
+			.free = {.pad = PAGE, .depth = DEPTH, .root = TOP},
+			.main = {.root = KV_NO_PAGE},
+			.last_page = PAGES - 1,
+			.txnid = 10 + no};
+		memcpy(page_of(w, no), &meta, sizeof meta);
+	}
+	alarm(20);
+	assert_ok(kv_pages_open(w->fd, PAGE, 0, &pages));
+	alarm(0);
+	assert_true(pages.unsure);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -485,6 +521,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_values, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_keys_that_are_no_numbers, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_free_lists, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_newest_in_circles, setup, teardown),
 	};
 	return cmocka_run_group_tests_name("tree", tests, NULL, NULL);
 }
