@@ -369,7 +369,8 @@ static bool are_in_turn(const struct kv_lmdb_meta metas[2])
 	return (a == 0 && b == 0) || (a % 2 == 0 && (b == a + 1 || b + 1 == a));
 }
 
-/* Is what the state's transaction freed listed under its number?  A copy has nothing free.  1, 0, -ENOMEM. */
+/* Is what the state's transaction freed listed under its number?  A copy has nothing free.  Where the list itself is damaged it does not tell,
+ * and readers need it not.  1, 0, -ENOMEM. */
 static int has_its_number(const struct kv_pages *p)
 {
 	struct kv_scan s;
@@ -378,12 +379,15 @@ static int has_its_number(const struct kv_pages *p)
 	int r = kv_scan_open(&s, p, &p->free, NULL);
 	if (r == 0)
 		r = kv_scan_seek(&s, &p->txnid, sizeof p->txnid);
-	/* only in the leaf where it belongs: of a crafted tree the ways to others may have no end */
-	const struct kv_scan_level *leaf = r == 0 && s.depth && s.depth == s.tree.depth ? &s.levels[s.depth - 1] : NULL;
-	if (leaf && leaf->at < leaf->n)
-		r = kv_scan_next(&s);
-	if (r == 1)
-		r = s.key.len == sizeof p->txnid && memcmp(s.key.data, &p->txnid, s.key.len) == 0;
+	if (r == 0 && (!s.depth || s.depth < s.tree.depth)) {
+		r = 1;
+	} else if (r == 0) {
+		/* only in the leaf where it belongs: of a crafted tree the ways to others may have no end */
+		const struct kv_scan_level *leaf = &s.levels[s.depth - 1];
+		r = leaf->at < leaf->n ? kv_scan_next(&s) : 0;
+		if (r == 1)
+			r = s.key.len == sizeof p->txnid && memcmp(s.key.data, &p->txnid, s.key.len) == 0;
+	}
 	kv_scan_close(&s);
 	return r;
 }

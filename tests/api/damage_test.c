@@ -328,6 +328,41 @@ static void test_rotted_transaction(void **state)
 	assert_int_equal(api_wait(api_fork(look, a->path, 20)), FINE);
 }
 
+static int read_but_not_write(void *arg)
+{
+	struct kvfs_store *store = api_open(arg, 0);
+	char key[40];
+	int bad = FINE;
+	key_of(1, key);
+	for (int i = 0; i < KEYS && bad == FINE; i++)
+		bad = judge(store, i);
+	if (bad == FINE && (kvfs_put(store, key, "x", 1, NULL, NULL) != -EUCLEAN || judge(store, 1) != FINE))
+		bad = WRONG;
+	kvfs_close(store);
+	return bad;
+}
+
+/* The list of free pages is for writers: who reads needs it not. */
+static void test_damaged_free_list(void **state)
+{
+	struct api *a = *state;
+	char file[200];
+	size_t len;
+	uint64_t txns[2], root;
+
+	build(a->path);
+	snprintf(file, sizeof(file), "%s/data.mdb", a->path);
+	char *data = read_all(file, &len);
+	for (int i = 0; i < 2; i++)
+		memcpy(&txns[i], data + i * 4096 + 144, sizeof(txns[i]));
+	memcpy(&root, data + (txns[1] > txns[0] ? 4096 : 0) + 80, sizeof(root));
+	assert_true(root < len / 4096);
+	memset(data + root * 4096, 0, 4096);
+	write_all(file, data, len);
+	free(data);
+	assert_int_equal(api_wait(api_fork(read_but_not_write, a->path, 20)), FINE);
+}
+
 /* Other files in the place of data.mdb and of the files beside it. */
 static void test_foreign_files(void **state)
 {
@@ -705,6 +740,7 @@ int main(void)
 		API_TEST_DIR(test_cut_data),
 		API_TEST_DIR(test_last_transaction),
 		API_TEST_DIR(test_rotted_transaction),
+		API_TEST_DIR(test_damaged_free_list),
 		API_TEST_DIR(test_foreign_files),
 		API_TEST_DIR(test_rot),
 		API_TEST_DIR(test_damage_is_named),
