@@ -243,6 +243,98 @@ static void spoil_child(struct image *img, struct chance *rng)
 	node->flags = (uint16_t)(to >> 32);
 }
 
+/* ---- pages that are sound, in the wrong place ---- */
+
+static uint64_t child_of(const struct image *img, uint64_t no, unsigned i)
+{
+	return kv_node_child(kv_page_node(page_of(img, no), i));
+}
+
+static void set_child(const struct image *img, uint64_t no, unsigned i, uint64_t to)
+{
+	struct kv_lmdb_node *node = kv_page_node(page_of(img, no), i);
+	node->lo = (uint16_t)to;
+	node->hi = (uint16_t)(to >> 16);
+	node->flags = (uint16_t)(to >> 32);
+}
+
+/* Two children of a branch page: one leads to both, or each to the other's, or their pages have each other's bytes. */
+static void confuse_children(struct image *img, struct chance *rng)
+{
+	uint64_t no = some_page(img, rng, true);
+	if (!is_sound(img, no, false))
+		return;
+	unsigned n = kv_page_count(page_of(img, no)), i = (unsigned)below(rng, n), j = (unsigned)below(rng, n);
+	uint64_t a = child_of(img, no, i), b = child_of(img, no, j);
+	uint8_t tmp[PAGE];
+	if (a >= pages(img) || b >= pages(img))
+		return;
+	switch (below(rng, 4)) {
+	case 0:
+		set_child(img, no, i, b);
+		break;
+	case 1:
+		set_child(img, no, i, b);
+		set_child(img, no, j, a);
+		break;
+	case 2:
+		memcpy(page_of(img, a), page_of(img, b), PAGE);
+		head_of(img, a)->page_no = a;
+		break;
+	default:
+		memcpy(tmp, page_of(img, a), PAGE);
+		memcpy(page_of(img, a), page_of(img, b), PAGE);
+		memcpy(page_of(img, b), tmp, PAGE);
+		head_of(img, a)->page_no = a;
+		head_of(img, b)->page_no = b;
+	}
+}
+
+/* A key that is a little more or less, or its neighbour's, or longer or shorter where the page has room. */
+static void shift_key(struct image *img, struct chance *rng)
+{
+	uint64_t no = some_page(img, rng, below(rng, 3) != 0);
+	if (!is_sound(img, no, false) && !is_sound(img, no, true))
+		return;
+	unsigned n = kv_page_count(page_of(img, no)), i = (unsigned)below(rng, n), j = i + 1 < n ? i + 1 : i ? i - 1 : 0;
+	struct kv_lmdb_node *node = kv_page_node(page_of(img, no), i), *beside = kv_page_node(page_of(img, no), j);
+	size_t common = kv_min(node->key_size, beside->key_size);
+	if (!node->key_size)
+		return;
+	switch (below(rng, 4)) {
+	case 0:
+		node->key[node->key_size - 1]++;
+		break;
+	case 1:
+		node->key[node->key_size - 1]--;
+		break;
+	case 2:
+		memcpy(node->key, beside->key, common);
+		break;
+	default: /* what it is rounded up to */
+		node->key_size = (uint16_t)(node->key_size ^ 1);
+	}
+}
+
+/* A sector of another page, or of none, in a page's place. */
+static void tear_page(struct image *img, struct chance *rng)
+{
+	uint64_t a = some_page(img, rng, below(rng, 2)), b = some_page(img, rng, below(rng, 2)), at = 512 * below(rng, 8);
+	if (below(rng, 4))
+		memcpy(page_of(img, a) + at, page_of(img, b) + at, 512);
+	else
+		memset(page_of(img, a) + at, 0, 512);
+}
+
+static void spoil_flags(struct image *img, struct chance *rng)
+{
+	uint64_t no = some_page(img, rng, false);
+	if (!is_sound(img, no, true))
+		return;
+	struct kv_lmdb_node *node = kv_page_node(page_of(img, no), (unsigned)below(rng, kv_page_count(page_of(img, no))));
+	node->flags ^= (uint16_t)(1 + below(rng, 7));
+}
+
 /* ---- LMDB's own records ---- */
 
 static void spoil_tree(struct chance *rng, struct kv_lmdb_tree *t, uint64_t pages)
@@ -436,6 +528,10 @@ const struct mutation mutations[] = {
 	{"root", spoil_root, false},
 	{"overflow", spoil_overflow, false},
 	{"free list", spoil_free_list, false},
+	{"children", confuse_children, false},
+	{"keys", shift_key, false},
+	{"torn", tear_page, false},
+	{"flags", spoil_flags, false},
 	{"forged", forge, true},
 	{"mix", mix, true},
 };
