@@ -7,8 +7,8 @@
  *      smaller, so many beside it as LMDB may join (tree.c says how many); and the list of free pages, from which it takes those that it writes.
  *
  *  M4  That a record is absent is believed only if the records on both sides of its place are where they should be, the pages on the way have
- *      only keys of their range, and all records in its leaf are sound: else it may be one of those whose key rotted, or a branch page may
- *      have led past it.
+ *      only keys of their range, and all records in its leaf are sound, of those with pages of their own the ones beside its place: else it may be
+ *      one of those whose key rotted, or a branch page may have led past it.
  *
  * What others commit meanwhile is written by LMDB, which makes sound pages of sound ones.  Not held up: who changes or cuts the file under a
  * process that has it open. */
