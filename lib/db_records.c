@@ -349,7 +349,7 @@ static int move(struct kv_cursor *c, MDB_cursor_op op, const MDB_val *key)
 /* To the last record of the tree before `key`, in whatever table it is. */
 static int move_before(struct kv_cursor *c, const MDB_val *key)
 {
-	MDB_val k = *key, v;
+	MDB_val k = *key, v = {0};
 	int r = step(c, MDB_SET_RANGE, &k, &v);
 	if (r && r != -ENOENT)
 		return r;
