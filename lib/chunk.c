@@ -66,6 +66,13 @@ int kv_chunk_get(struct kv_cursor *c, const struct kv_chunk_view *view, uint32_t
 	return r;
 }
 
+int kv_chunk_check_hole(struct kv_cursor *c, const struct kv_chunk_view *view, uint32_t index)
+{
+	struct kv_key_chunk want = kv_key_chunk(view->blob, index, view->gen);
+	int r = kv_cursor_seek_before(c, &want, sizeof want);
+	return r == 0 ? -ENOENT : r;
+}
+
 int kv_chunk_next_index(struct kv_cursor *c, uint64_t blob, uint32_t index, uint32_t *ret)
 {
 	struct kv_key_chunk want = {htobe64(blob), htobe32(index), 0}, at;

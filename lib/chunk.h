@@ -21,6 +21,8 @@ struct kv_chunk_view {
 /* The data of chunk `index` as seen by the view.  -ENOENT a hole.  *ret_gen (may be NULL) which generation it is.  With `ret` NULL only
  * looks whether it is there: enough for a raw cursor. */
 int kv_chunk_get(struct kv_cursor *c, const struct kv_chunk_view *view, uint32_t index, struct kv_bytes *ret, uint32_t *ret_gen);
+/* Of a chunk that was not found: -ENOENT the records on both sides of its place are sound, so none with a rotted key is in it; -EUCLEAN. */
+int kv_chunk_check_hole(struct kv_cursor *c, const struct kv_chunk_view *view, uint32_t index);
 /* The first index at or after `index` with any record of the blob (also of generations the view does not see); -ENOENT. */
 int kv_chunk_next_index(struct kv_cursor *c, uint64_t blob, uint32_t index, uint32_t *ret);
 /* Is there a record of just this generation?  With a raw cursor. */

@@ -55,7 +55,11 @@ static int chunk_bytes(struct kv_cursor *c, const struct kv_layout *lay, const s
 		*ret = (struct kv_bytes){ver->tail, ver->tail_len};
 		return 0;
 	}
-	int r = ver->view.blob ? kv_chunk_get(c, &ver->view, index, ret, ret_gen) : -ENOENT;
+	if (!ver->view.blob)
+		return absent(c->txn->db, ver, index);
+	int r = kv_chunk_get(c, &ver->view, index, ret, ret_gen);
+	if (r == -ENOENT && !ver->dense)
+		r = kv_chunk_check_hole(c, &ver->view, index);
 	return r == -ENOENT ? absent(c->txn->db, ver, index) : r;
 }
 

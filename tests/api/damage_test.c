@@ -363,6 +363,43 @@ static void test_damaged_free_list(void **state)
 	assert_int_equal(api_wait(api_fork(read_but_not_write, a->path, 20)), FINE);
 }
 
+/* The key of a chunk rots: the place where it was is no hole. */
+static void test_rotted_chunk_of_sparse_value(void **state)
+{
+	struct api *a = *state;
+	struct kvfs_stream *st;
+	char file[200], part[3000];
+	size_t len;
+	int rotted = 0;
+	enum { FAR = 6 * 32736, ALSO = 4 };
+
+	memset(part, 7, sizeof(part));
+	struct kvfs_store *store = api_open(a->path, KVFS_CREATE);
+	assert_ok(kvfs_stream_open(store, "sparse", KVFS_STREAM_WRITE | KVFS_STREAM_CREATE, 0, &st));
+	for (int at = 0; at < 3; at++) /* with an end that is another chunk */
+		assert_int_equal(kvfs_stream_write(st, part, sizeof(part), (uint64_t)at * FAR), sizeof(part));
+	assert_ok(kvfs_stream_close(st));
+	kvfs_close(store);
+
+	snprintf(file, sizeof(file), "%s/data.mdb", a->path);
+	char *data = read_all(file, &len);
+	static const char zeros[6];
+	for (char *key = data + 8; key + 16 < data + len; key++) /* of 16 bytes: blob, index, generation */
+		if (key[-2] == 16 && key[-4] == 1 && !memcmp(key, zeros, 6) && !memcmp(key + 8, "\0\0\0\6", 4))
+			key[11] = ALSO, rotted++;
+	assert_int_equal(rotted, 1);
+	write_all(file, data, len);
+	free(data);
+
+	store = api_open(a->path, 0);
+	assert_ok(kvfs_stream_open(store, "sparse", KVFS_STREAM_READ, 0, &st));
+	assert_int_equal(kvfs_stream_read(st, part, 100, 0), 100);
+	assert_int_equal(kvfs_stream_read(st, part, 100, FAR), -EUCLEAN);
+	assert_int_equal(kvfs_stream_read(st, part, 100, FAR / 6 * ALSO), -EUCLEAN);
+	kvfs_stream_abort(st);
+	kvfs_close(store);
+}
+
 /* Other files in the place of data.mdb and of the files beside it. */
 static void test_foreign_files(void **state)
 {
@@ -741,6 +778,7 @@ int main(void)
 		API_TEST_DIR(test_last_transaction),
 		API_TEST_DIR(test_rotted_transaction),
 		API_TEST_DIR(test_damaged_free_list),
+		API_TEST_DIR(test_rotted_chunk_of_sparse_value),
 		API_TEST_DIR(test_foreign_files),
 		API_TEST_DIR(test_rot),
 		API_TEST_DIR(test_damage_is_named),
