@@ -188,7 +188,7 @@ check-asan: ## unit, api, CLI and fuzz tests under AddressSanitizer and UBSan
 	$(MAKE_SELF) VARIANT=asan tests
 	@BUILD=$(BUILD)/asan tests/support/run unit api cli fuzz
 check-tsan: ## the unit and api tests that have threads, under ThreadSanitizer
-	$(MAKE_SELF) VARIANT=tsan tests
+	$(MAKE_SELF) VARIANT=tsan $(patsubst %.c,$(BUILD)/tsan/%,$(shell grep -l pthread_create tests/unit/*_test.c tests/api/*_test.c))
 	@THREADED=1 BUILD=$(BUILD)/tsan tests/support/run unit api
 check-valgrind: deps-lint ## unit and api tests under valgrind
 	$(MAKE_SELF) tests
