@@ -147,13 +147,18 @@ static void truncate_file(struct image *img, struct chance *rng)
 
 /* ---- pages ---- */
 
-static void swap_pages(struct image *img, struct chance *rng)
+static void exchange(const struct image *img, uint64_t a, uint64_t b)
 {
-	uint64_t a = some_page(img, rng, false), b = some_page(img, rng, below(rng, 2));
 	uint8_t tmp[PAGE];
 	memcpy(tmp, page_of(img, a), PAGE);
 	memcpy(page_of(img, a), page_of(img, b), PAGE);
 	memcpy(page_of(img, b), tmp, PAGE);
+}
+
+static void swap_pages(struct image *img, struct chance *rng)
+{
+	uint64_t a = some_page(img, rng, false), b = some_page(img, rng, below(rng, 2));
+	exchange(img, a, b);
 	if (below(rng, 2)) {
 		head_of(img, a)->page_no = a;
 		head_of(img, b)->page_no = b;
@@ -230,17 +235,22 @@ static void spoil_node(struct image *img, struct chance *rng)
 	}
 }
 
+static void set_child(const struct image *img, uint64_t no, unsigned i, uint64_t to)
+{
+	struct kv_lmdb_node *node = kv_page_node(page_of(img, no), i);
+	node->lo = (uint16_t)to;
+	node->hi = (uint16_t)(to >> 16);
+	node->flags = (uint16_t)(to >> 32);
+}
+
 /* A branch that leads elsewhere: to itself, to a page above it, past the end. */
 static void spoil_child(struct image *img, struct chance *rng)
 {
 	uint64_t no = some_page(img, rng, true), to = below(rng, 3) ? below(rng, pages(img)) : odd_number(rng, no);
 	if (!is_sound(img, no, false))
 		return;
-	struct kv_lmdb_node *node = kv_page_node(page_of(img, no), (unsigned)below(rng, kv_page_count(page_of(img, no))));
-	to = below(rng, 4) ? to : no;
-	node->lo = (uint16_t)to;
-	node->hi = (uint16_t)(to >> 16);
-	node->flags = (uint16_t)(to >> 32);
+	unsigned i = (unsigned)below(rng, kv_page_count(page_of(img, no)));
+	set_child(img, no, i, below(rng, 4) ? to : no);
 }
 
 /* ---- pages that are sound, in the wrong place ---- */
@@ -248,14 +258,6 @@ static void spoil_child(struct image *img, struct chance *rng)
 static uint64_t child_of(const struct image *img, uint64_t no, unsigned i)
 {
 	return kv_node_child(kv_page_node(page_of(img, no), i));
-}
-
-static void set_child(const struct image *img, uint64_t no, unsigned i, uint64_t to)
-{
-	struct kv_lmdb_node *node = kv_page_node(page_of(img, no), i);
-	node->lo = (uint16_t)to;
-	node->hi = (uint16_t)(to >> 16);
-	node->flags = (uint16_t)(to >> 32);
 }
 
 /* Two children of a branch page: one leads to both, or each to the other's, or their pages have each other's bytes. */
@@ -266,7 +268,6 @@ static void confuse_children(struct image *img, struct chance *rng)
 		return;
 	unsigned n = kv_page_count(page_of(img, no)), i = (unsigned)below(rng, n), j = (unsigned)below(rng, n);
 	uint64_t a = child_of(img, no, i), b = child_of(img, no, j);
-	uint8_t tmp[PAGE];
 	if (a >= pages(img) || b >= pages(img))
 		return;
 	switch (below(rng, 4)) {
@@ -282,9 +283,7 @@ static void confuse_children(struct image *img, struct chance *rng)
 		head_of(img, a)->page_no = a;
 		break;
 	default:
-		memcpy(tmp, page_of(img, a), PAGE);
-		memcpy(page_of(img, a), page_of(img, b), PAGE);
-		memcpy(page_of(img, b), tmp, PAGE);
+		exchange(img, a, b);
 		head_of(img, a)->page_no = a;
 		head_of(img, b)->page_no = b;
 	}

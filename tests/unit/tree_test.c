@@ -383,7 +383,7 @@ static void test_pages_that_are_read(void **state)
 	kv_map_close(&map);
 }
 
-/* So is a leaf of another tree, all of whose records are sound there. */
+/* A leaf of another tree, all of whose records are sound there, is led to. */
 static bool none_sound(unsigned table, struct kv_bytes key, struct kv_bytes value)
 {
 	(void)table, (void)key, (void)value;
